@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# From nothing to a served model, on a real control plane with simulated GPU nodes. KEEP=1 leaves everything up.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+NAME=demo
+NODES=${NODES:-2x8xNVIDIA-H100-80GB-HBM3}
+EXAMPLE=examples/01-llama-70b.yaml
+
+bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
+show() { printf '\n$ %s\n' "$*"; "$@"; }
+
+finish() {
+  code=$?
+  if [ "${KEEP:-}" = 1 ] && [ $code = 0 ]; then
+    bold 'Everything is still up. To use it from here, and to end it:'
+    printf '  export KUBECONFIG="%s"\n  export PATH="%s:$PATH"\n' "$KUBECONFIG" "$bin"
+    printf '  trtllm-operator sandbox down --name %s   # with .venv/bin on PATH\n' "$NAME"
+  else
+    trtllm-operator sandbox down --name "$NAME" 2>/dev/null || true
+  fi
+  exit $code
+}
+
+if trtllm-operator sandbox status --name "$NAME" >/dev/null 2>&1; then
+  bold "A sandbox named $NAME is up already (KEEP=1?); it is replaced"
+  trtllm-operator sandbox down --name "$NAME"
+fi
+trap finish EXIT
+
+bold "A control plane, simulated GPU nodes ($NODES), and the operator under its own account"
+trtllm-operator sandbox up --name "$NAME" --nodes "$NODES" --operator >/dev/null
+KUBECONFIG=$(trtllm-operator sandbox kubeconfig --name "$NAME" --path)
+bin=$(trtllm-operator sandbox kubeconfig --name "$NAME" --bin)
+export KUBECONFIG PATH="$bin:$PATH"
+show kubectl get nodes -L nvidia.com/gpu.product,nvidia.com/gpu.count
+
+bold 'One object: a model, its dtype and a GPU count'
+show cat "$EXAMPLE"
+show kubectl apply -f "$EXAMPLE"
+show kubectl wait --for=condition=Ready llmd/llama-70b --timeout=120s
+
+bold 'What became of it (the GPUs and the container are simulated; plan, objects and scheduling are real)'
+show kubectl get llmd llama-70b
+show kubectl get deploy,svc,pod -o wide
+printf '\nWhy this plan:\n'
+kubectl get llmd llama-70b -o jsonpath='{range .status.plan.because[*]}  {@}{"\n"}{end}'
+printf '  %s\n' "$(kubectl get llmd llama-70b -o jsonpath='{.status.plan.summary}')"
+
+bold 'Try next'
+cat <<'NEXT'
+  KEEP=1 make demo                                      keep the cluster and look around
+  kubectl describe llmd llama-70b                       conditions and events
+  kubectl explain llmd.spec                             every field
+  kubectl apply -f examples/                            more models
+  kubectl scale llmd llama-70b --replicas=2             scale
+  trtllm-operator render -f examples/01-llama-70b.yaml --nodes 2x8xNVIDIA-H100-80GB-HBM3
+NEXT

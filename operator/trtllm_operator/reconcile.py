@@ -1,0 +1,172 @@
+"""One pass for one LLMDeployment: read, plan, render, apply, observe, tell.
+
+The queue hands over a key and nothing else; everything is read again. This is the only place that turns errors into
+conditions. An error while writing the status leaves the pass and makes the queue come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from trtllm_operator.api import ConditionType, LLMDeploymentSpec, LLMDeploymentStatus
+from trtllm_operator.apply import apply, is_owned_by, prune
+from trtllm_operator.cluster import Cluster
+from trtllm_operator.errors import Conflict, InvalidObject, NotFound, OperatorError
+from trtllm_operator.facts import Observed
+from trtllm_operator.gather import gather
+from trtllm_operator.kinds import DEPLOYMENT, EVENT, KINDS, LLM_DEPLOYMENT, Kind
+from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
+from trtllm_operator.observe import observe
+from trtllm_operator.plan import Infeasible, Plan, plan
+from trtllm_operator.render import Manifest, Owner, render
+from trtllm_operator.settings import Settings
+from trtllm_operator.status import Outcome, Transition, parse_status, status, transitions
+from trtllm_operator.workqueue import Key
+
+
+class Memory(Protocol):
+    """What the watches hold in memory."""
+
+    def deployment(self, key: Key) -> Manifest | None:
+        """Return the LLMDeployment, or None when it is gone."""
+
+    def remember(self, manifest: Manifest) -> None:
+        """Take a newer version of an LLMDeployment in."""
+
+    def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return a child by its name."""
+
+    def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
+        """Return the children of one kind that this owner controls."""
+
+    def observe(self, kind: Kind, manifest: Manifest) -> None:
+        """Take the answer to our own write in."""
+
+    def pods(self, key: Key) -> Iterable[Manifest]:
+        """Return the serving pods of an LLMDeployment."""
+
+    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
+        """Return the labels of every node that has GPUs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Brings one LLMDeployment one step closer to its spec. ``now`` returns UTC."""
+
+    cluster: Cluster
+    memory: Memory
+    settings: Settings
+    now: Callable[[], datetime]
+
+    async def __call__(self, key: Key) -> float | None:
+        """Run one pass; the seconds until the next visit when an error may heal, else None.
+
+        Raises OperatorError when the status cannot be written.
+        """
+        stored = self.memory.deployment(key)
+        if stored is None or "deletionTimestamp" in stored["metadata"]:
+            return None
+        before = parse_status(stored.get("status"))
+        outcome = await self._step(key, stored, before)
+        if outcome.error is not None and outcome.error.__class__ is NotFound:
+            return None  # the namespace or the object went away in between: garbage collection does the rest
+        generation = stored["metadata"]["generation"]
+        after = status(before, key.name, key.namespace, generation, outcome, self.now())
+        if _dump(after) != _dump(before):
+            await self._tell(key, stored, before, after)
+        if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
+            raise outcome.error
+        return None
+
+    async def _step(self, key: Key, stored: Manifest, before: LLMDeploymentStatus) -> Outcome:
+        verdict: Plan | Infeasible | None = None
+        try:
+            spec = _parse(stored)
+            verdict = plan(spec, gather(spec, self.memory.gpu_nodes()), current=before.plan)
+            if isinstance(verdict, Plan):
+                await self._apply(key, stored, spec, verdict, first_pass=before.observed_generation < 0)
+            return Outcome(verdict=verdict, observed=self._observe(key, stored))
+        except OperatorError as error:
+            return Outcome(verdict=verdict, observed=self._observe(key, stored), error=error)
+
+    async def _apply(
+        self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, *, first_pass: bool
+    ) -> None:
+        owner = Owner(name=key.name, namespace=key.namespace, uid=stored["metadata"]["uid"])
+        manifests = render(owner, spec, made, self.settings)
+        await apply(self.cluster, owner, manifests, self.memory.child, self.memory.observe, first_pass=first_pass)
+        owned = {kind: self.memory.children(kind, owner.uid) for kind in KINDS}
+        await prune(self.cluster, owner, manifests, owned)
+
+    def _observe(self, key: Key, stored: Manifest) -> Observed | None:
+        workload = self.memory.child(DEPLOYMENT, key.namespace, key.name)
+        if workload is not None and not is_owned_by(workload, stored["metadata"]["uid"]):
+            workload = None
+        return observe(workload, list(self.memory.pods(key)))
+
+    async def _tell(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> None:
+        metadata = stored["metadata"]
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": metadata["uid"]},
+            "status": _dump(after),
+        }
+        try:
+            written = await self.cluster.apply_status(LLM_DEPLOYMENT, manifest, manager=FIELD_MANAGER)
+        except (NotFound, Conflict):
+            return  # deleted, or deleted and made anew under another uid: that one has its own events
+        self.memory.remember(written)
+        for transition in transitions(before, after):
+            await self._post(key, metadata["uid"], transition)
+
+    async def _post(self, key: Key, uid: str, transition: Transition) -> None:
+        stamp = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            "metadata": {"generateName": f"{key.name}.", "namespace": key.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": uid,
+            },
+            "type": transition.type,
+            "reason": transition.reason,
+            "message": transition.message[:1024],
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+        }
+        try:
+            await self.cluster.create(EVENT, event)
+        except OperatorError:
+            return  # an event tells a story; losing one must not repeat the pass
+
+
+def is_planned(stored: Manifest) -> bool:
+    """Whether the stored status says that a plan is in force for the spec."""
+    conditions = parse_status(stored.get("status")).conditions
+    return any(c.type == ConditionType.PLANNED and c.status == "True" for c in conditions)
+
+
+def _parse(stored: Manifest) -> LLMDeploymentSpec:
+    try:
+        return LLMDeploymentSpec.model_validate(stored.get("spec", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise InvalidObject(f"spec.{path}: {first['msg']}") from error
+
+
+def _dump(value: LLMDeploymentStatus) -> dict[str, Any]:
+    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)

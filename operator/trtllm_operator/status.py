@@ -1,0 +1,279 @@
+"""From what was decided and observed to the status users read, and the events that tell how it changed.
+
+``Ready`` is only a summary of the other conditions. ``Reconciling`` and ``Stalled`` are present only while True, so
+that kubectl wait, Helm, Flux and Argo CD agree on what is going on (kstatus).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from trtllm_operator.api import (
+    Condition,
+    ConditionType,
+    LLMDeploymentStatus,
+    MemoryStatus,
+    ModelStatus,
+    PlanStatus,
+    Rejected,
+    WorkloadStatus,
+)
+from trtllm_operator.engine import PORT
+from trtllm_operator.errors import (
+    Forbidden,
+    InvalidObject,
+    NameConflict,
+    OperatorError,
+)
+from trtllm_operator.errors import (
+    Rejected as RejectedManifest,
+)
+from trtllm_operator.facts import ModelFacts, Observed
+from trtllm_operator.memory import GIB, weight_bytes
+from trtllm_operator.naming import NAME_LABEL
+from trtllm_operator.plan import PLANNER_VERSION, Infeasible, Plan
+
+Truth = Literal["True", "False", "Unknown"]
+
+_OWN_TYPES = frozenset(kind.value for kind in ConditionType)
+_TOLD_BY_EVENTS = (ConditionType.PLANNED, ConditionType.WORKLOAD_READY, ConditionType.READY)
+
+
+class StatusReason(StrEnum):
+    """Reasons that are neither the planner's nor a pod's."""
+
+    API_UNAVAILABLE = "APIUnavailable"
+    CHILD_REJECTED = "ChildRejected"
+    CREATING = "Creating"
+    FORBIDDEN = "Forbidden"
+    INVALID_OBJECT = "InvalidObject"
+    NAME_CONFLICT = "NameConflict"
+    NOT_APPLIED = "NotApplied"
+    PLAN_SELECTED = "PlanSelected"
+    READY = "Ready"
+    REPLICAS_READY = "ReplicasReady"
+    SCALED_TO_ZERO = "ScaledToZero"
+    WAITING_FOR_PODS = "WaitingForPods"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one pass led to: the verdict when it came that far, what runs, and the error that ended it."""
+
+    verdict: Plan | Infeasible | None = None
+    observed: Observed | None = None
+    error: OperatorError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A change worth a Kubernetes event."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    type: ConditionType
+    status: Truth
+    reason: str
+    message: str
+
+
+def parse_status(raw: Any) -> LLMDeploymentStatus:
+    """Read a stored status. One that does not parse counts as never written; conditions of others are left out."""
+    try:
+        stored = LLMDeploymentStatus.model_validate(raw or {})
+    except ValidationError:
+        return LLMDeploymentStatus()
+    own = sorted((c for c in stored.conditions if c.type in _OWN_TYPES), key=lambda c: c.type)
+    return stored.model_copy(update={"conditions": own})
+
+
+def status(
+    previous: LLMDeploymentStatus, name: str, namespace: str, generation: int, outcome: Outcome, now: datetime
+) -> LLMDeploymentStatus:
+    """Return the status after one pass. ``now`` is UTC and only dates conditions whose status flipped."""
+    planned, workload = _planned(previous, outcome), _workload(outcome)
+    findings = [planned, workload, *_summary(planned, workload, outcome)]
+    observed = outcome.observed
+    verdict = outcome.verdict
+    return LLMDeploymentStatus(
+        observed_generation=generation,
+        conditions=sorted(
+            (_dated(finding, previous, generation, now) for finding in findings),
+            key=lambda condition: condition.type,
+        ),
+        url=f"http://{name}.{namespace}.svc:{PORT}/v1",
+        replicas=observed.replicas if observed else 0,
+        ready_replicas=observed.ready if observed else 0,
+        selector=f"{NAME_LABEL}={name}",
+        ready=f"{observed.ready}/{observed.wanted}" if observed else "0/0",
+        model=_model(verdict.model) if verdict is not None and verdict.model is not None else previous.model,
+        plan=_plan(verdict) if isinstance(verdict, Plan) else previous.plan,
+        workloads=[WorkloadStatus(kind=observed.kind, name=observed.name, ready=observed.settled)] if observed else [],
+    )
+
+
+def transitions(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iterator[Transition]:
+    """Yield one event for each condition whose status or reason changed; Ready speaks only when it becomes True."""
+    known = {condition.type: condition for condition in before.conditions}
+    told = {condition.type: condition for condition in after.conditions}
+    for condition in (told[kind] for kind in _TOLD_BY_EVENTS if kind in told):
+        old = known.get(condition.type)
+        changed = old is None or (old.status, old.reason) != (condition.status, condition.reason)
+        if condition.type == ConditionType.PLANNED and before.plan and after.plan:
+            changed = changed or before.plan.id != after.plan.id
+        if not changed or _repeats(condition):
+            continue
+        alarming = condition.status == "False" and condition.reason not in (
+            StatusReason.WAITING_FOR_PODS,
+            StatusReason.CREATING,
+        )
+        kind: Literal["Normal", "Warning"] = "Warning" if alarming else "Normal"
+        yield Transition(type=kind, reason=condition.reason, message=condition.message)
+
+
+def _repeats(condition: Condition) -> bool:
+    """Whether another condition tells the same: Ready=False copies its cause, and Ready=True covers the workload's."""
+    if condition.type == ConditionType.READY:
+        return condition.status != "True"
+    if condition.type == ConditionType.WORKLOAD_READY:
+        return condition.status == "True" or condition.reason == StatusReason.NOT_APPLIED
+    return False
+
+
+def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> _Finding:
+    verdict = outcome.verdict
+    if isinstance(verdict, Plan):
+        return _Finding(
+            type=ConditionType.PLANNED,
+            status="True",
+            reason=StatusReason.PLAN_SELECTED,
+            message=verdict.summary,
+        )
+    if isinstance(verdict, Infeasible):
+        return _Finding(type=ConditionType.PLANNED, status="False", reason=verdict.reason, message=verdict.message)
+    if isinstance(outcome.error, InvalidObject):
+        return _Finding(
+            type=ConditionType.PLANNED,
+            status="False",
+            reason=StatusReason.INVALID_OBJECT,
+            message=str(outcome.error),
+        )
+    old = next((c for c in previous.conditions if c.type == ConditionType.PLANNED), None)
+    if old is not None:
+        return _Finding(type=ConditionType.PLANNED, status=old.status, reason=old.reason, message=old.message)
+    return _Finding(
+        type=ConditionType.PLANNED,
+        status="Unknown",
+        reason=StatusReason.API_UNAVAILABLE,
+        message=str(outcome.error),
+    )
+
+
+def _workload(outcome: Outcome) -> _Finding:
+    def finding(truth: Truth, reason: str, message: str) -> _Finding:
+        return _Finding(type=ConditionType.WORKLOAD_READY, status=truth, reason=reason, message=message)
+
+    observed = outcome.observed
+    if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
+        return finding("False", _error_reason(outcome.error), str(outcome.error))
+    running = f"{observed.ready}/{observed.wanted} replicas ready" if observed else "nothing runs"
+    if not isinstance(outcome.verdict, Plan):
+        return finding("False", StatusReason.NOT_APPLIED, f"the spec is not applied; {running}")
+    if observed is None:
+        return finding("False", StatusReason.CREATING, "the objects are being created")
+    if observed.settled:
+        return finding("True", StatusReason.REPLICAS_READY if observed.wanted else StatusReason.SCALED_TO_ZERO, running)
+    if observed.problem is not None:
+        return finding("False", observed.problem.reason, f"{running}; {observed.problem.message}"[:4096])
+    return finding("False", StatusReason.WAITING_FOR_PODS, running)
+
+
+def _error_reason(error: OperatorError) -> StatusReason:
+    for kind, reason in (
+        (NameConflict, StatusReason.NAME_CONFLICT),
+        (Forbidden, StatusReason.FORBIDDEN),
+        (RejectedManifest, StatusReason.CHILD_REJECTED),
+    ):
+        if isinstance(error, kind):
+            return reason
+    return StatusReason.API_UNAVAILABLE
+
+
+def _summary(planned: _Finding, workload: _Finding, outcome: Outcome) -> Iterator[_Finding]:
+    failed = next((finding for finding in (planned, workload) if finding.status != "True"), None)
+    if failed is None:
+        reason = StatusReason.SCALED_TO_ZERO if workload.reason == StatusReason.SCALED_TO_ZERO else StatusReason.READY
+        yield _Finding(type=ConditionType.READY, status="True", reason=reason, message=workload.message)
+        return
+    yield _Finding(type=ConditionType.READY, status="False", reason=failed.reason, message=failed.message)
+    needs_human = planned.status == "False" or isinstance(outcome.error, (NameConflict, RejectedManifest))
+    kind = ConditionType.STALLED if needs_human else ConditionType.RECONCILING
+    yield _Finding(type=kind, status="True", reason=failed.reason, message=failed.message)
+
+
+def _dated(finding: _Finding, previous: LLMDeploymentStatus, generation: int, now: datetime) -> Condition:
+    old = next((c for c in previous.conditions if c.type == finding.type), None)
+    flipped = old is None or old.status != finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        reason=finding.reason,
+        message=finding.message[:4096],
+        last_transition_time=now.strftime("%Y-%m-%dT%H:%M:%SZ") if flipped or old is None else old.last_transition_time,
+        observed_generation=generation,
+    )
+
+
+def _model(model: ModelFacts) -> ModelStatus:
+    return ModelStatus(
+        name=model.name,
+        architecture=model.architecture,
+        parameters=f"{model.parameters / 1e9:.1f}B",
+        weights=f"{weight_bytes(model) / GIB:.1f}Gi",
+        layers=model.layers,
+        attention_heads=model.attention_heads,
+        kv_heads=model.kv_heads,
+        checkpoint_dtype=model.checkpoint_dtype,
+        source=model.source,
+    )
+
+
+def _plan(made: Plan) -> PlanStatus:
+    memory = made.memory
+    return PlanStatus(
+        id=made.id,
+        planner_version=PLANNER_VERSION,
+        tensor=made.tensor,
+        pipeline=made.pipeline,
+        expert=made.expert,
+        gpus=made.gpus,
+        nodes=1,
+        gpus_per_pod=made.gpus,
+        gpu_product=made.pool.gpu.product,
+        verdict=made.verdict,
+        memory_per_gpu=MemoryStatus(
+            total=f"{memory.capacity / GIB:.1f}Gi",
+            weights=f"{memory.weights / GIB:.1f}Gi",
+            overhead=f"{memory.overhead / GIB:.1f}Gi",
+            kv_cache=f"{memory.kv_cache / GIB:.1f}Gi",
+        ),
+        max_kv_tokens=memory.kv_tokens,
+        max_concurrent_sequences=made.max_concurrent_sequences,
+        summary=made.summary,
+        because=list(made.because),
+        rejected=[
+            Rejected(tensor=no.tensor, pipeline=no.pipeline, reason=no.reason, detail=no.detail) for no in made.rejected
+        ],
+        warnings=list(made.warnings),
+    )

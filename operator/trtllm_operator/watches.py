@@ -1,0 +1,171 @@
+"""What the watches hold in memory, and which LLMDeployment a change concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from trtllm_operator.cluster import Cluster
+from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
+from trtllm_operator.informer import Informer, default_slim
+from trtllm_operator.kinds import KINDS, NODE, POD, Kind
+from trtllm_operator.naming import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
+from trtllm_operator.reconcile import is_planned
+from trtllm_operator.render import Manifest
+from trtllm_operator.workqueue import Key
+
+Enqueue = Callable[..., None]
+STALE_AFTER = 180.0
+"""Seconds without an event or a bookmark after which a watch counts as dead; bookmarks come about every 60 s."""
+
+
+class Watches:
+    """One informer for each kind, and the LLMDeployments as kopf reports them."""
+
+    def __init__(self, cluster: Cluster, enqueue: Enqueue, *, namespace: str | None = None) -> None:
+        self._enqueue = enqueue
+        self._deployments: dict[Key, Manifest] = {}
+        ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+        self._children = {
+            kind: Informer(cluster, kind, namespace=namespace, labels=ours, on_change=self._child_changed)
+            for kind in KINDS
+        }
+        self._pods = Informer(
+            cluster,
+            POD,
+            namespace=namespace,
+            labels=ours,
+            slim=_slim_pod,
+            index=_pod_index,
+            on_change=self._child_changed,
+        )
+        self._nodes = Informer(cluster, NODE, slim=_slim_node, on_change=self._node_changed)
+
+    @property
+    def informers(self) -> Sequence[Informer]:
+        """Every informer."""
+        return (*self._children.values(), self._pods, self._nodes)
+
+    def problems(self, now: float) -> list[str]:
+        """Return one sentence for each watch that is dead or not yet complete; ``now`` is monotonic seconds."""
+        return [
+            f"no sign of life from the watch of {informer.kind.plural} for {informer.age(now):.0f} s"
+            for informer in self.informers
+            if informer.synced.is_set() and informer.age(now) > STALE_AFTER
+        ]
+
+    def unsynced(self) -> list[str]:
+        """Return one sentence for each kind that has not been listed yet."""
+        return [
+            f"{informer.kind.plural} not listed yet" + (f": {informer.problem}" if informer.problem else "")
+            for informer in self.informers
+            if not informer.synced.is_set()
+        ]
+
+    def seen(self, change: str | None, manifest: Manifest) -> None:
+        """Take one event of an LLMDeployment in and enqueue its key when there is something to do."""
+        key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        if change == "DELETED":
+            self._deployments.pop(key, None)
+            return
+        known = self._deployments.get(key)
+        if known is not None and _is_older(manifest, known):
+            return
+        self._deployments[key] = manifest
+        edited = known is None or _identity(known) != _identity(manifest)
+        if edited or (known or {}).get("status") != manifest.get("status"):
+            self._enqueue(key, urgent=edited)
+
+    def deployment(self, key: Key) -> Manifest | None:
+        """Return the LLMDeployment, or None when it is gone."""
+        return self._deployments.get(key)
+
+    def remember(self, manifest: Manifest) -> None:
+        """Take the answer to a status write in, unless the object went away or is newer already."""
+        key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        known = self._deployments.get(key)
+        if known is not None and not _is_older(manifest, known):
+            self._deployments[key] = manifest
+
+    def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return a child by its name."""
+        return self._children[kind].get(namespace, name)
+
+    def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
+        """Return the children of one kind that this owner controls."""
+        return self._children[kind].by_owner(owner_uid)
+
+    def observe(self, kind: Kind, manifest: Manifest) -> None:
+        """Take the answer to our own write in."""
+        self._children[kind].observe(manifest)
+
+    def pods(self, key: Key) -> Iterable[Manifest]:
+        """Return the serving pods of an LLMDeployment."""
+        return self._pods.by_owner(f"{key.namespace}/{key.name}")
+
+    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
+        """Return the labels of every node that has GPUs."""
+        return [
+            node["metadata"]["labels"]
+            for node in self._nodes.items()
+            if PRODUCT_LABEL in node["metadata"]["labels"] and node["status"]["capacity"].get(GPU_RESOURCE, "0") != "0"
+        ]
+
+    def _child_changed(self, manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
+        metadata = manifest["metadata"]
+        name = metadata.get("labels", {}).get(NAME_LABEL)
+        if name is not None:
+            self._enqueue(Key(metadata["namespace"], name))
+
+    def _node_changed(self, _manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
+        for key, stored in self._deployments.items():
+            if not is_planned(stored):
+                self._enqueue(key)
+
+
+def _identity(manifest: Manifest) -> tuple[str, int]:
+    return manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+
+
+def _is_older(manifest: Manifest, known: Manifest) -> bool:
+    """Whether the first is an earlier version of the very same object (resourceVersions are ordered integers)."""
+    new, old = manifest["metadata"], known["metadata"]
+    comparable = new["uid"] == old["uid"] and new["resourceVersion"].isdecimal() and old["resourceVersion"].isdecimal()
+    return comparable and int(new["resourceVersion"]) < int(old["resourceVersion"])
+
+
+def _pod_index(pod: Manifest) -> str | None:
+    metadata = pod["metadata"]
+    return f"{metadata['namespace']}/{metadata.get('labels', {}).get(NAME_LABEL, '')}"
+
+
+def _slim_pod(pod: Manifest) -> Manifest:
+    kept: dict[str, Any] = {key: pod[key] for key in ("apiVersion", "kind") if key in pod}
+    kept["metadata"] = {
+        key: pod["metadata"][key]
+        for key in (
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "labels",
+            "deletionTimestamp",
+            "ownerReferences",
+        )
+        if key in pod["metadata"]
+    }
+    kept["status"] = {
+        key: pod["status"][key] for key in ("conditions", "containerStatuses", "phase") if key in pod["status"]
+    }
+    return kept
+
+
+def _slim_node(node: Manifest) -> Manifest:
+    slim = default_slim(node)
+    return {
+        "metadata": {
+            **{key: slim["metadata"][key] for key in ("name", "uid", "resourceVersion")},
+            "labels": {k: v for k, v in slim["metadata"].get("labels", {}).items() if k.startswith("nvidia.com/")},
+        },
+        "status": {"capacity": slim.get("status", {}).get("capacity", {})},
+    }
