@@ -20,13 +20,14 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import RawTestServer, TestServer, unused_port
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from yarl import URL
 
-from trtllm_operator.cluster import Cluster, Connection, WatchEvent, _Credentials, _from_file, _proxy_for
+from trtllm_operator.cluster import Cluster, Connection, WatchEvent, _Credentials, _from_file, _proxy_for, _static
 from trtllm_operator.errors import (
     ClusterError,
     Conflict,
@@ -93,7 +94,7 @@ class Api:
     def expect(self, method: str, path: str, reply: Reply, query: dict[str, str] | None = None, **more: Any) -> None:
         self.script.append(Expected(method, path, query or {}, reply, **more))
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         got = (request.method, request.rel_url.raw_path, dict(request.query))
         if not self.script:
             return self.refuse(f"nothing expected, got {got}")
@@ -121,7 +122,7 @@ async def serve(api: Api, tls: ssl.SSLContext | None = None) -> TestServer:
 
     app = web.Application(client_max_size=1 << 26)
     app[RELEASED] = asyncio.Event()
-    app.router.add_route("*", "/{tail:.*}", api)
+    app.router.add_route("*", "/{tail:.*}", api.handle)
     server = TestServer(app, scheme="https" if tls else "http")
     await server.start_server(ssl=tls)
     api.url = f"{server.scheme}://127.0.0.1:{server.port}"
@@ -147,7 +148,11 @@ async def cluster(api: Api) -> AsyncIterator[Cluster]:
 
 
 PODS = "/api/v1/namespaces/demo/pods"
-MANIFEST = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "llama", "namespace": "demo"}}
+MANIFEST: dict[str, Any] = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "llama", "namespace": "demo"},
+}
 STORED = {**MANIFEST, "metadata": {**MANIFEST["metadata"], "uid": "u1", "resourceVersion": "7"}}
 LLAMA = "/apis/apps/v1/namespaces/demo/deployments/llama"
 APPLY = "application/apply-patch+yaml"
@@ -223,6 +228,15 @@ async def test_apply_status(api: Api, cluster: Cluster) -> None:
     assert await cluster.apply_status(LLM_DEPLOYMENT, MANIFEST, manager="me") == STORED
 
 
+async def test_merge(api: Api, cluster: Cluster) -> None:
+    for reply in (answer(STORED), refusal(409, reason="Conflict")):
+        query, content_type = {"fieldManager": "me"}, "application/merge-patch+json"
+        api.expect("PATCH", LLAMA, reply, query, content_type=content_type, body=MANIFEST)
+    assert await cluster.merge(DEPLOYMENT, MANIFEST, manager="me") == STORED
+    with pytest.raises(Conflict):
+        await cluster.merge(DEPLOYMENT, MANIFEST, manager="me")
+
+
 async def test_delete(api: Api, cluster: Cluster) -> None:
     def options(propagation: str) -> dict[str, Any]:
         return {
@@ -263,6 +277,9 @@ async def test_kinds_served(api: Api, cluster: Cluster) -> None:
     assert await cluster.kinds_served("apps", "v1") == {"deployments"}
     assert await cluster.kinds_served("keda.sh", "v1alpha1") == frozenset()
     assert await cluster.kinds_served("", "v1") == {"pods"}
+    api.expect("GET", "/apis/apps/v1", refusal(503, "starting"))
+    with pytest.raises(Unavailable, match=r"get APIResourceList\.apps: 503 Service Unavailable: starting"):
+        await cluster.kinds_served("apps", "v1")
 
 
 async def test_server_below_a_path(api: Api) -> None:
@@ -864,19 +881,31 @@ def test_proxy_from_the_environment(
 ) -> None:
     no_proxies.setenv("https_proxy", "p:1")
     no_proxies.setenv("no_proxy", no_proxy)
-    found = _proxy_for(aiohttp.client.URL(server), configured)
+    found = _proxy_for(URL(server), configured)
     assert (None if found is None else str(found)) == proxy
 
 
-async def test_requests_go_through_the_proxy_with_its_password(api: Api) -> None:
-    seen: list[str | None] = []
-
+async def test_requests_go_through_the_proxy(api: Api) -> None:
     async def reply(request: web.Request) -> web.Response:
-        seen.append(request.headers.get("Proxy-Authorization"))
         return web.json_response({"host": request.headers["Host"]})
 
-    connection = Connection("http://k8s.example", proxy=api.url.replace("://", "://me:secret@"))
+    connection = Connection("http://k8s.example", proxy=api.url)
     api.expect("GET", "/api/v1/nodes/n", reply)
     assert await Cluster(connection).get(NODE, None, "n") == {"host": "k8s.example"}
-    assert seen == [aiohttp.encode_basic_auth("me", "secret")]
     await connection.close()
+
+
+async def test_the_proxy_gets_its_password_and_never_our_token() -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        seen.append((request.headers.get("Proxy-Authorization"), request.headers.get("Authorization")))
+        return web.Response(status=407)
+
+    async with RawTestServer(proxy) as server:
+        url = f"http://me:secret@127.0.0.1:{server.port}"
+        connection = Connection("https://k8s.example", proxy=url, credentials=_static("token"))
+        with pytest.raises(Unavailable, match="407") as caught:
+            await get_node(connection)
+    assert seen == [(aiohttp.encode_basic_auth("me", "secret"), None)]
+    assert "secret" not in str(caught.value)

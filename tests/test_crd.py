@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT
+from support import ROOT
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.crd import crd, crd_yaml
 
@@ -23,6 +23,11 @@ def _schema() -> dict[str, Any]:
     version = crd()["spec"]["versions"][0]
     schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
     return schema
+
+
+def spec_fields() -> list[str]:
+    """Every field of the spec, as kubectl explain names it."""
+    return [path for path, _ in _nodes(_schema()["properties"]["spec"], "spec") if "[]" not in path]
 
 
 def test_the_committed_crd_is_the_generated_one() -> None:

@@ -7,7 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from conftest import ROOT
+from support import ROOT
 
 
 def test_operator_is_a_source_root() -> None:

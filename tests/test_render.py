@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from builders import H100, a_plan, a_spec
-from conftest import Golden, examples
+from support import Golden, examples
 from trtllm_operator import objects
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.kinds import KINDS

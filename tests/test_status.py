@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from builders import a_plan, a_refusal, a_spec
-from conftest import ROOT
+from support import ROOT
 from trtllm_operator.api import LLMDeploymentStatus
 from trtllm_operator.errors import (
     Forbidden,

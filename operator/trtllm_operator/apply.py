@@ -16,7 +16,7 @@ from typing import Any
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, NameConflict, Rejected
 from trtllm_operator.kinds import DEPLOYMENT, KINDS, Kind
-from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, REPLICAS_MANAGER
+from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER
 from trtllm_operator.render import Manifest, Owner
 
 Live = Callable[[Kind, str, str], Manifest | None]
@@ -78,7 +78,16 @@ async def _apply_one(
     if kind == DEPLOYMENT and "replicas" not in manifest["spec"]:
         await _hand_over_replicas(cluster, existing)
     body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-    observe(kind, (await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)).manifest)
+    try:
+        applied = await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)
+    except Rejected:
+        # Apply never removes what others added to a keyed list, and that can make the whole invalid (two ports of one
+        # name). A merge patch replaces lists; when the manifest itself is at fault it is refused in the same words.
+        content = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
+        whole = {"metadata": {"name": name, "namespace": owner.namespace, "uid": uid}, **content}
+        await cluster.merge(kind, whole, manager=REPAIR_MANAGER)
+        applied = await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)
+    observe(kind, applied.manifest)
 
 
 async def _create(cluster: Cluster, owner: Owner, kind: Kind, manifest: Manifest) -> Manifest:

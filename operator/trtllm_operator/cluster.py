@@ -426,20 +426,22 @@ class Connection:
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(self._authorize,),
             proxy=self._proxy.with_user(None) if self._proxy else None,
-            proxy_auth=aiohttp.BasicAuth.from_url(self._proxy) if self._proxy else None,
         )
 
     async def close(self) -> None:
         """Close our own session; those of ``new_session`` belong to who asked for them."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         if self._tls_server_name:
             request.server_hostname = self._tls_server_name
+        if self._proxy is not None and self._proxy.user:
+            login = aiohttp.encode_basic_auth(self._proxy.user, self._proxy.password or "")
+            request.update_proxy(request.proxy, None, {"Proxy-Authorization": login})
         credential = await self._credentials.current()
         _set_token(request, credential)
         response = await handler(request)
@@ -481,6 +483,7 @@ _METHODS = {
 }
 _CREATED = 201
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _JSON = "application/json"
 _ERRORS: Mapping[int, type[ClusterError]] = {
     401: Forbidden,
@@ -506,17 +509,19 @@ class _Call:
     subresource: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
+    content_type: str = _JSON
 
     @property
     def target(self) -> str:
         """The path and query."""
-        path = self.kind.path(self.namespace, self.name, self.subresource)
+        path = self.kind.path(self.namespace, self.name, self.subresource).rstrip("/")
         return f"{path}?{urlencode(self.query)}" if self.query else path
 
     @property
     def resource(self) -> str:
-        """The resource as RBAC names it."""
-        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+        """The resource as RBAC names it; discovery has none."""
+        plural = self.kind.plural or self.kind.kind
+        return f"{plural}/{self.subresource}" if self.subresource else plural
 
     def __str__(self) -> str:
         where = "/".join(part for part in (self.namespace, self.name) if part)
@@ -529,7 +534,7 @@ class _Call:
             return None, {}
         text = json.dumps(self.body, separators=(",", ":"), ensure_ascii=False)
         text = _NOT_YAML.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-        return text.encode("utf-8", "replace"), {"Content-Type": _APPLY if self.verb == "patch" else _JSON}
+        return text.encode("utf-8", "replace"), {"Content-Type": self.content_type}
 
 
 def _failure(call: _Call, response: aiohttp.ClientResponse, body: bytes) -> ClusterError:
@@ -622,6 +627,21 @@ class Cluster:
     async def apply_status(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
         """Apply the status server-side, with force; return the object. Raises NotFound when it is gone, Conflict."""
         _, stored = await self._request(_patch(kind, manifest, "status", manager, force=True))
+        return stored
+
+    async def merge(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
+        """Merge the manifest into the object, lists replaced whole. Raises NotFound, and Conflict for another uid."""
+        metadata = manifest["metadata"]
+        call = _Call(
+            verb="patch",
+            kind=kind,
+            namespace=metadata.get("namespace"),
+            name=metadata["name"],
+            query={"fieldManager": manager},
+            body=manifest,
+            content_type=_MERGE,
+        )
+        _, stored = await self._request(call)
         return stored
 
     async def delete(
@@ -730,6 +750,7 @@ def _patch(kind: Kind, manifest: Manifest, subresource: str | None, manager: str
         subresource=subresource,
         query={"fieldManager": manager, "force": "true" if force else "false"},
         body=manifest,
+        content_type=_APPLY,
     )
 
 

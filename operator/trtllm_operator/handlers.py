@@ -19,6 +19,7 @@ import kopf
 
 from trtllm_operator import probes
 from trtllm_operator.cluster import Cluster, Connection
+from trtllm_operator.errors import OperatorError
 from trtllm_operator.naming import GROUP, PLURAL, VERSION
 from trtllm_operator.reconcile import Reconciler
 from trtllm_operator.settings import Settings
@@ -48,7 +49,7 @@ async def run(connection: Connection, settings: Settings, options: Options) -> N
     async def work(key: Key) -> float | None:
         return await reconciler(key)
 
-    queue = WorkQueue(work, workers=options.workers)
+    queue = WorkQueue(work, workers=options.workers, expected=OperatorError)
     watches = Watches(cluster, queue.add, namespace=options.namespace)
     reconciler = Reconciler(cluster=cluster, memory=watches, settings=settings, now=lambda: datetime.now(UTC))
     server = None

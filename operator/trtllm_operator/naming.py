@@ -16,6 +16,9 @@ FIELD_MANAGER = "trtllm-operator"
 REPLICAS_MANAGER = "trtllm-operator-replicas"
 """Holds a Deployment's replicas while they are handed to an autoscaler (see docs/decisions)."""
 
+REPAIR_MANAGER = "trtllm-operator-repair"
+"""Replaces what others added where a child would be invalid otherwise."""
+
 NAME_LABEL = f"{GROUP}/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "trtllm-operator"

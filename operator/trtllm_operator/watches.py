@@ -9,7 +9,7 @@ from trtllm_operator.cluster import Cluster
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.informer import Informer, default_slim
 from trtllm_operator.kinds import KINDS, NODE, POD, Kind
-from trtllm_operator.naming import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
+from trtllm_operator.naming import KIND, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
 from trtllm_operator.reconcile import is_planned
 from trtllm_operator.render import Manifest
 from trtllm_operator.workqueue import Key
@@ -112,10 +112,9 @@ class Watches:
         ]
 
     def _child_changed(self, manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
-        metadata = manifest["metadata"]
-        name = metadata.get("labels", {}).get(NAME_LABEL)
+        name = _deployment_name(manifest)
         if name is not None:
-            self._enqueue(Key(metadata["namespace"], name))
+            self._enqueue(Key(manifest["metadata"]["namespace"], name))
 
     def _node_changed(self, _manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
         for key, stored in self._deployments.items():
@@ -125,6 +124,16 @@ class Watches:
 
 def _identity(manifest: Manifest) -> tuple[str, int]:
     return manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+
+
+def _deployment_name(manifest: Manifest) -> str | None:
+    """Return the LLMDeployment a child or a pod belongs to: by its controller, whatever was done to its labels."""
+    metadata = manifest["metadata"]
+    for reference in metadata.get("ownerReferences", []):
+        if reference.get("controller") and reference["kind"] == KIND:
+            return str(reference["name"])
+    name: str | None = metadata.get("labels", {}).get(NAME_LABEL)
+    return name
 
 
 def _is_older(manifest: Manifest, known: Manifest) -> bool:

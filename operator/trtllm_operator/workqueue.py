@@ -50,6 +50,7 @@ class WorkQueue:
 
     ``work`` returns the seconds until it wants to see the key again, or None. Each run starts from what is true then,
     so a visit that was due later is dropped when a run starts earlier: that run says anew when to come back.
+    Errors that are ``expected`` are logged in one line, others with their traceback.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class WorkQueue:
         workers: int = 8,
         backoff: Callable[[int], float] = exponential_backoff,
         clock: Clock | None = None,
+        expected: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
         self._work = work
+        self._expected = expected
         self._workers = workers
         self._backoff = backoff
         self._given_clock = clock
@@ -182,7 +185,11 @@ class WorkQueue:
     def _failed(self, key: Key, error: BaseException) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = max(self._backoff(failures), getattr(error, "retry_after", None) or 0.0)
-        logger.error("%s failed (%d in a row), next run in %.1f s", key, failures, pause, exc_info=error)
+        told = "%s failed (%d in a row), next run in %.1f s: %s"
+        if isinstance(error, self._expected):
+            logger.warning(told, key, failures, pause, error)
+        else:
+            logger.error(told, key, failures, pause, error, exc_info=error)
         if key in self._urgent:
             return
         self._held[key] = self._clock.time() + pause

@@ -118,8 +118,10 @@ def test_detached_life(run: Run, state: Path, processes: Processes, wait: Wait) 
     assert one_error(run("down")) == "there is no sandbox 'default'"
 
 
-def test_down_leaves_nothing_and_two_coexist(sandbox: Sandbox, kubectl: Any, state: Path, processes: Processes) -> None:
-    with Sandbox.start(name="second", nodes=["1x2xNVIDIA-A100-SXM4-80GB"]) as second:
+def test_two_coexist_and_down_leaves_nothing_even_of_the_operator(
+    sandbox: Sandbox, kubectl: Any, state: Path, processes: Processes
+) -> None:
+    with Sandbox.start(name="second", nodes=["1x2xNVIDIA-A100-SXM4-80GB"], audit=True, operator=True) as second:
         assert second.server != sandbox.server
         other = type(kubectl)(second, second.kubeconfig)
         assert len(other.get("nodes")["items"]) == 1
@@ -127,6 +129,8 @@ def test_down_leaves_nothing_and_two_coexist(sandbox: Sandbox, kubectl: Any, sta
         assert len(processes(state)) >= 6
         assert [found.name for found in Sandbox.list()] == ["second"]
         assert Sandbox.find("second").server == second.server
+        assert [c.name for c in second.status() if c.healthy][-1] == "operator"
+        assert '"system:serviceaccount:trtllm-operator-system:trtllm-operator"' in second.audit_log.read_text()
         with pytest.raises(SandboxError, match="'second' is running already"):
             Sandbox.start(name="second")
     assert gone(state, processes)

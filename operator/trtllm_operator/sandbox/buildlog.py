@@ -8,6 +8,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections import deque
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ _NETWORK = re.compile(
     r"|TLS handshake|module lookup disabled|server misbehaving|temporary failure in name resolution",
     re.IGNORECASE,
 )
+_ERROR_LINES = 3
+_LONGEST_ERROR = 500
 _LIVE_SECONDS = 0.5
 _PLAIN_SECONDS = 30.0
 
@@ -31,9 +34,14 @@ class BuildOutput:
         # A live line only where somebody watches and has asked for progress.
         self._live = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
         self._packages = 0
-        self.last_error = "Go gave no reason"
+        self._errors: deque[str] = deque(maxlen=_ERROR_LINES)
         self.no_space = False
         self.no_network = False
+
+    @property
+    def error(self) -> str:
+        """What Go said last, as one line."""
+        return "; ".join(dict.fromkeys(self._errors))[:_LONGEST_ERROR] or "Go gave no reason"
 
     def follow(self, process: subprocess.Popen[bytes]) -> str:
         """Read both outputs until the process closes them; return the standard output."""
@@ -69,7 +77,7 @@ class BuildOutput:
                 continue
             self.no_space = self.no_space or "no space left on device" in text
             self.no_network = self.no_network or _NETWORK.search(text) is not None
-            self.last_error = text
+            self._errors.append(text)
 
     def _show(self) -> None:
         now = time.monotonic()

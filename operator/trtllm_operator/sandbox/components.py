@@ -151,6 +151,8 @@ def _apiserver(layout: Layout, ports: Ports, *, audit: bool) -> Component:
         "etcd-keyfile": layout.key("etcd-client"),
         "kubelet-client-certificate": layout.certificate("admin"),
         "kubelet-client-key": layout.key("admin"),
+        # Nobody resolves the names of simulated nodes; KWOK answers for all of them at their address.
+        "kubelet-preferred-address-types": "InternalIP",
         "authorization-mode": "Node,RBAC",
         "allow-privileged": "true",
         "service-account-issuer": "https://kubernetes.default.svc.cluster.local",

@@ -109,7 +109,6 @@ def _derive_module(tools: ToolSet, names: Sequence[str], go: str, source: Path) 
         *(f"replace {name} => {name} {staged}" for name in _STAGING.findall(original)),
     ]
     (source / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _run_go(tools, names, [go, "mod", "tidy"], source)
 
 
 def _run_go(tools: ToolSet, names: Sequence[str], argv: list[str], source: Path) -> str:
@@ -128,7 +127,7 @@ def _run_go(tools: ToolSet, names: Sequence[str], argv: list[str], source: Path)
     )
     with process:
         try:
-            output = BuildOutput(f"building {tools} ({', '.join(names)})")
+            output = BuildOutput(f"building {tools}")
             answer = output.follow(process)
         finally:
             kill_group(process)
@@ -137,8 +136,8 @@ def _run_go(tools: ToolSet, names: Sequence[str], argv: list[str], source: Path)
     if output.no_space:
         raise SandboxError(f"building {tools} failed: no space left on the device")
     if output.no_network:
-        raise SandboxError(_three_ways(names, f"its Go modules cannot be reached ({output.last_error})"))
-    raise SandboxError(f"building {tools} failed: {output.last_error}")
+        raise SandboxError(_three_ways(names, f"its Go modules cannot be reached ({output.error})"))
+    raise SandboxError(f"building {tools} failed: {output.error}")
 
 
 def _three_ways(names: Sequence[str], why: str) -> str:

@@ -31,7 +31,8 @@ class ToolSet:
 
     def flags(self) -> tuple[str, ...]:
         """Return the flags of ``go build``."""
-        return ("-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", self.ldflags)
+        modules = "-mod=readonly" if self.pinned else "-mod=mod"
+        return ("-trimpath", "-buildvcs=false", modules, "-ldflags", self.ldflags)
 
     def go_mod(self) -> str:
         """Return the packaged go.mod."""

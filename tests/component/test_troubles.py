@@ -1,0 +1,173 @@
+"""Bad input, strangers, and pods that do not come up: a reason, the numbers, and the operator goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from control_plane import Namespace, an_llm_deployment, wait_until
+
+pytestmark = pytest.mark.component
+
+LLAMA_70B = "hf://meta-llama/Llama-3.3-70B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "numbers"),
+    [
+        ({"gpus": {"product": "NVIDIA-X9000"}}, "GPUUnknown", ["NVIDIA-X9000", "spec.gpus.memory"]),
+        ({"model": {"uri": "hf://acme/secret"}}, "ModelSizeUnknown", ["acme/secret", "spec.model.shape.parameters"]),
+        ({"gpus": {"count": 3}, "parallelism": {"tensor": 3}}, "HeadsNotDivisible", ["32 attention heads", "TP=3"]),
+        ({"model": {"uri": LLAMA_70B}, "gpus": {"count": 1}}, "InsufficientMemory", ["131.4", "79.6", "count to 2"]),
+        ({"dtype": "fp8"}, "DtypeCheckpointMismatch", ["hf://nvidia/Llama-3.1-8B-Instruct-FP8"]),
+        ({"gpus": {"count": 16}}, "MultipleNodesUnsupported", ["16 GPUs"]),
+    ],
+)
+def test_bad_input_is_a_condition(namespace: Namespace, spec: dict[str, Any], reason: str, numbers: list[str]) -> None:
+    namespace.deploy(**spec)
+    condition = namespace.until_reason(reason)
+    for number in numbers:
+        assert number in condition["message"]
+    assert namespace.condition("Planned")["reason"] == reason
+    assert namespace.condition("Stalled")["status"] == "True"
+    assert not namespace.get("deployments")["items"]
+    assert f"Warning  {reason}" in namespace.kubectl("describe", "llmd", "llama")
+    namespace.deploy("good")
+    namespace.ready("good")
+
+
+STRANGERS = [
+    {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "llama"},
+        "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}},
+    },
+    {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "llama-engine"}, "data": {"mine": "1"}},
+    {
+        "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": "llama"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "x", "image": "x"}]}},
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: str(stranger["kind"]))
+def test_a_stranger_s_object_is_left_alone(namespace: Namespace, stranger: dict[str, Any]) -> None:
+    namespace.apply(stranger)
+    kind, name = stranger["kind"].lower(), stranger["metadata"]["name"]
+    before = namespace.get(kind, name)
+    namespace.deploy()
+    condition = namespace.until_reason("NameConflict")
+    assert f"{stranger['kind']} {namespace.name}/{name}" in condition["message"]
+    assert namespace.condition("Stalled")["status"] == "True"
+    after = namespace.get(kind, name)
+    for part in ("spec", "data"):
+        assert after.get(part) == before.get(part)
+    assert {key: after["metadata"].get(key) for key in ("labels", "ownerReferences", "annotations")} == {
+        key: before["metadata"].get(key) for key in ("labels", "ownerReferences", "annotations")
+    }
+    namespace.kubectl("delete", kind, name)
+    namespace.ready()
+
+
+def test_a_stranger_that_comes_while_the_child_is_away_is_left_alone(namespace: Namespace) -> None:
+    namespace.deploy()
+    namespace.ready()
+    namespace.cluster.sandbox.pause("operator")
+    try:
+        namespace.kubectl("delete", "service", "llama")
+        namespace.apply(STRANGERS[0])
+    finally:
+        namespace.cluster.sandbox.resume("operator")
+    namespace.until_reason("NameConflict")
+    assert namespace.get("service", "llama")["spec"]["selector"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "text"),
+    [
+        ("crash-loop", "CrashLoop", "exited with code 1"),
+        ("oom-killed", "OutOfMemory", "exit code 137"),
+        ("image-pull", "ImagePullFailed", "spec.engine.image"),
+        ("never-ready", "WaitingForPods", "0/1 replicas ready"),
+    ],
+)
+def test_pods_that_do_not_come_up(namespace: Namespace, fault: str, reason: str, text: str) -> None:
+    namespace.deploy(podMetadata={"annotations": {"sandbox.trtllm.dev/fault": fault}})
+    condition = namespace.until_reason(reason)
+    assert text in condition["message"]
+    assert namespace.condition("Reconciling")["status"] == "True"
+    namespace.deploy()
+    namespace.until_reason("Ready")
+
+
+def test_no_room_is_told_in_the_scheduler_s_words(namespace: Namespace) -> None:
+    namespace.deploy(gpus={"count": 8}, replicas=3)
+    condition = namespace.until_reason("Unschedulable")
+    assert "Insufficient nvidia.com/gpu" in condition["message"]
+    assert "/3 replicas ready" in condition["message"]
+
+
+def test_a_product_no_node_has_is_unschedulable(namespace: Namespace) -> None:
+    namespace.deploy(gpus={"product": "NVIDIA-H200"})
+    condition = namespace.until_reason("Unschedulable")
+    assert "node affinity/selector" in condition["message"]
+
+
+def test_quota(namespace: Namespace) -> None:
+    namespace.kubectl("create", "quota", "gpus", "--hard=requests.nvidia.com/gpu=1")
+    namespace.deploy(gpus={"count": 2})
+    condition = namespace.until_reason("QuotaExceeded")
+    assert "requests.nvidia.com/gpu=2" in condition["message"]
+    namespace.kubectl("delete", "quota", "gpus")
+    namespace.kubectl("wait", "--for=condition=Ready", "llmd/llama", "--timeout=80s")
+
+
+def test_pod_security(namespace: Namespace) -> None:
+    label = "pod-security.kubernetes.io/enforce"
+    namespace.cluster.kubectl("label", "namespace", namespace.name, f"{label}=restricted")
+    namespace.deploy()
+    condition = namespace.until_reason("PodSecurity")
+    assert "runAsNonRoot" in condition["message"]
+
+
+def test_pods_pass_the_baseline_level(namespace: Namespace) -> None:
+    namespace.cluster.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=baseline")
+    namespace.deploy()
+    namespace.ready()
+
+
+def test_a_forged_status_is_repaired_and_foreign_conditions_stay(namespace: Namespace) -> None:
+    namespace.deploy(model={"uri": "hf://acme/secret"})
+    namespace.until_reason("ModelSizeUnknown")
+    forged = {"type": "Ready", "status": "True", "reason": "Forged", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    foreign = {**forged, "type": "Audited", "reason": "Checked"}
+    status = {**an_llm_deployment(), "status": {"conditions": [forged, foreign]}}
+    arguments = [
+        "--server-side",
+        "--force-conflicts",
+        "--subresource=status",
+        "--field-manager=mallory",
+        "--filename=-",
+    ]
+    namespace.kubectl("apply", *arguments, stdin=status)
+    namespace.until_reason("ModelSizeUnknown")
+    assert namespace.condition("Audited")["reason"] == "Checked"
+
+
+def test_a_namespace_with_models_goes_away(namespace: Namespace) -> None:
+    for number in range(3):
+        namespace.deploy(f"llama-{number}")
+    namespace.ready("llama-0")
+    namespace.cluster.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
+    namespace.cluster.kubectl("create", "namespace", namespace.name)
+    wait_until(lambda: "default" in namespace.kubectl("get", "serviceaccounts"))
+    namespace.deploy("llama-0")
+    namespace.ready("llama-0")

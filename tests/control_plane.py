@@ -1,0 +1,101 @@
+"""A namespace of the real control plane in few words, and waiting with a deadline."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trtllm_operator.sandbox import Sandbox
+
+Manifest = dict[str, Any]
+
+
+class Cluster:
+    """kubectl as a user has it, and the sandbox below."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
+        done = subprocess.run(
+            [str(self.sandbox.binary("kubectl")), f"--kubeconfig={self.sandbox.kubeconfig}", *arguments],
+            input=None if stdin is None else json.dumps(stdin),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stderr if fails else done.stdout
+
+    def get(self, *arguments: str) -> Manifest:
+        found: Manifest = json.loads(self.kubectl("get", *arguments, "--output=json", "--show-managed-fields"))
+        return found
+
+    def audit(self) -> list[Manifest]:
+        """Every request so far, as the API server logged it."""
+        return [json.loads(line) for line in self.sandbox.audit_log.read_text(encoding="utf-8").splitlines()]
+
+
+class Namespace:
+    """One namespace for one test."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+
+    def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
+        return self.cluster.kubectl(f"--namespace={self.name}", *arguments, stdin=stdin, fails=fails)
+
+    def get(self, *arguments: str) -> Manifest:
+        return self.cluster.get(f"--namespace={self.name}", *arguments)
+
+    def apply(self, *manifests: Manifest) -> None:
+        self.kubectl("apply", "--filename=-", stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+
+    def deploy(self, name: str = "llama", **spec: Any) -> Manifest:
+        """Apply an LLMDeployment; by default the smallest that plans."""
+        manifest = an_llm_deployment(name, **spec)
+        self.apply(manifest)
+        return manifest
+
+    def ready(self, name: str = "llama") -> None:
+        self.kubectl("wait", "--for=condition=Ready", f"llmd/{name}", "--timeout=60s")
+
+    def condition(self, kind: str = "Ready", name: str = "llama") -> Manifest:
+        conditions = self.get("llmd", name)["status"]["conditions"]
+        return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def until_reason(self, reason: str, kind: str = "Ready", name: str = "llama") -> Manifest:
+        """Wait until a condition has this reason for the newest generation; return it."""
+
+        def found() -> Manifest | None:
+            stored = self.get("llmd", name)
+            for condition in stored["status"]["conditions"]:
+                current = condition.get("observedGeneration") == stored["metadata"]["generation"]
+                if condition["type"] == kind and current and condition["reason"] == reason:
+                    return dict(condition)
+            return None
+
+        return wait_until(found, what=lambda: f"{kind} is {self.condition(kind, name)}, not {reason}")
+
+
+def an_llm_deployment(name: str = "llama", **spec: Any) -> Manifest:
+    return {
+        "apiVersion": "trtllm.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": {"uri": "hf://meta-llama/Llama-3.1-8B-Instruct"}, **spec},
+    }
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 30, what: Callable[[], str] = lambda: "") -> Any:
+    """Poll until the condition holds; fail with ``what`` when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
+        time.sleep(0.1)
+    return result
