@@ -163,9 +163,8 @@ def _slim_pod(pod: Manifest) -> Manifest:
         )
         if key in pod["metadata"]
     }
-    kept["status"] = {
-        key: pod["status"][key] for key in ("conditions", "containerStatuses", "phase") if key in pod["status"]
-    }
+    status = pod.get("status", {})
+    kept["status"] = {key: status[key] for key in ("conditions", "containerStatuses", "phase") if key in status}
     return kept
 
 
