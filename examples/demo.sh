@@ -43,9 +43,18 @@ show kubectl wait --for=condition=Ready llmd/llama-70b --timeout=120s
 bold 'What became of it (the GPUs and the container are simulated; plan, objects and scheduling are real)'
 show kubectl get llmd llama-70b
 show kubectl get deploy,svc,pod -o wide
+node=$(kubectl get pods -l trtllm.dev/name=llama-70b -o jsonpath='{.items[0].spec.nodeName}')
+printf '\nGPUs the scheduler has given away on %s:\n' "$node"
+kubectl describe node "$node" | sed -n '/^Allocated resources/,/^Events/{/Resource\|nvidia/p}'
 printf '\nWhy this plan:\n'
 kubectl get llmd llama-70b -o jsonpath='{range .status.plan.because[*]}  {@}{"\n"}{end}'
 printf '  %s\n' "$(kubectl get llmd llama-70b -o jsonpath='{.status.plan.summary}')"
+
+bold 'What cannot run is refused with the numbers, and what runs keeps running'
+show kubectl patch llmd llama-70b --type=merge -p '{"spec":{"gpus":{"count":1}}}'
+show kubectl wait --for=condition=Stalled llmd/llama-70b --timeout=60s
+kubectl get llmd llama-70b -o jsonpath='{.status.conditions[?(@.type=="Planned")].message}{"\n"}'
+show kubectl get llmd llama-70b
 
 bold 'Try next'
 cat <<'NEXT'

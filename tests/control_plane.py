@@ -7,10 +7,21 @@ import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
+from kubernetes.config import new_client_from_config
+
+from trtllm_operator.kinds import AUTOSCALER, KINDS, LLM_DEPLOYMENT, POD, Kind
 from trtllm_operator.sandbox import Sandbox
 
 Manifest = dict[str, Any]
+
+_KINDS = {
+    **{kind.kind.lower(): kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
+    **{kind.plural: kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
+    "hpa": AUTOSCALER,
+    "llmd": LLM_DEPLOYMENT,
+}
 
 
 class Cluster:
@@ -18,6 +29,7 @@ class Cluster:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
+        self._api = new_client_from_config(str(sandbox.kubeconfig))
 
     def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
         done = subprocess.run(
@@ -31,9 +43,15 @@ class Cluster:
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout
 
-    def get(self, *arguments: str) -> Manifest:
-        found: Manifest = json.loads(self.kubectl("get", *arguments, "--output=json", "--show-managed-fields"))
-        return found
+    def read(self, kind: Kind, namespace: str, name: str | None = None, **query: str) -> Manifest | None:
+        """Return an object or a list, or None when there is none; kubectl for each poll would be slow."""
+        path = kind.path(namespace, name) + (f"?{urlencode(query)}" if query else "")
+        answer = self._api.call_api("GET", self._api.configuration.host + path, {"Accept": "application/json"})
+        body: Manifest = json.loads(answer.read())
+        if answer.status == 404:
+            return None
+        assert answer.status == 200, body
+        return body
 
     def audit(self) -> list[Manifest]:
         """Every request so far, as the API server logged it."""
@@ -50,8 +68,21 @@ class Namespace:
     def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
         return self.cluster.kubectl(f"--namespace={self.name}", *arguments, stdin=stdin, fails=fails)
 
-    def get(self, *arguments: str) -> Manifest:
-        return self.cluster.get(f"--namespace={self.name}", *arguments)
+    def get(self, kind: str, name: str) -> Manifest:
+        found = self.find(kind, name)
+        assert found is not None, f"no {kind} {name}"
+        return found
+
+    def find(self, kind: str, name: str) -> Manifest | None:
+        return self.cluster.read(_KINDS[kind.lower()], self.name, name)
+
+    def list(self, *kinds: str, selector: str = "") -> list[Manifest]:
+        """Return every object of these kinds that matches; each with its kind, which lists leave out."""
+        return [
+            {**item, "kind": _KINDS[kind].kind}
+            for kind in kinds
+            for item in (self.cluster.read(_KINDS[kind], self.name, labelSelector=selector) or {})["items"]
+        ]
 
     def apply(self, *manifests: Manifest) -> None:
         self.kubectl("apply", "--filename=-", stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})

@@ -27,7 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
-from trtllm_operator.cluster import Cluster, Connection, WatchEvent, _Credentials, _from_file, _proxy_for, _static
+from trtllm_operator.cluster import Cluster, WatchEvent
+from trtllm_operator.connection import Connection, _proxy_for
+from trtllm_operator.credentials import Credentials, static_credentials, token_file_credentials
 from trtllm_operator.errors import (
     ClusterError,
     Conflict,
@@ -226,6 +228,15 @@ async def test_apply_status(api: Api, cluster: Cluster) -> None:
     query = {"fieldManager": "me", "force": "true"}
     api.expect("PATCH", path, answer(STORED), query, content_type=APPLY, body=MANIFEST)
     assert await cluster.apply_status(LLM_DEPLOYMENT, MANIFEST, manager="me") == STORED
+
+
+async def test_a_namespace_on_its_way_out_counts_as_gone(api: Api, cluster: Cluster) -> None:
+    causes = {"causes": [{"reason": "NamespaceTerminating", "message": "namespace demo is being terminated"}]}
+    refused = {"kind": "Status", "reason": "Forbidden", "message": "is being terminated", "details": causes}
+    api.expect("PATCH", LLAMA, answer(refused, 403), {"fieldManager": "me", "force": "false"}, content_type=APPLY)
+    with pytest.raises(NotFound) as caught:
+        await cluster.apply(DEPLOYMENT, MANIFEST, manager="me", force=False)
+    assert caught.value.reason == "NamespaceTerminating"
 
 
 async def test_merge(api: Api, cluster: Cluster) -> None:
@@ -478,7 +489,7 @@ async def test_sessions_are_fresh_or_reopened(api: Api) -> None:
 async def test_token_file_is_read_again_after_401_and_only_once(api: Api, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old\n")
-    connection = Connection(api.url, credentials=_from_file(file))
+    connection = Connection(api.url, credentials=token_file_credentials(file))
     cluster = Cluster(connection)
     api.expect("GET", "/api/v1/nodes/n", answer({"n": 1}), token="old")
     await cluster.get(NODE, None, "n")
@@ -496,7 +507,7 @@ async def test_token_file_is_read_again_after_401_and_only_once(api: Api, tmp_pa
 async def test_retried_request_carries_its_body(api: Api, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("t")
-    connection = Connection(api.url, credentials=_from_file(file))
+    connection = Connection(api.url, credentials=token_file_credentials(file))
     query = {"fieldManager": "m", "force": "true"}
     for reply in (refusal(401), answer(STORED)):
         api.expect("PATCH", LLAMA, reply, query, content_type=APPLY, body=MANIFEST, token="t")
@@ -507,7 +518,7 @@ async def test_retried_request_carries_its_body(api: Api, tmp_path: Path) -> Non
 async def test_token_file_is_read_again_after_a_minute_and_kept_when_it_vanishes(tmp_path: Path) -> None:
     now, file = [0.0], tmp_path / "token"
     file.write_text("one")
-    credentials = _from_file(file, clock=lambda: now[0])
+    credentials = token_file_credentials(file, clock=lambda: now[0])
     assert (await credentials.current()).token == "one"
     file.write_text("two")
     now[0] = 59
@@ -524,7 +535,7 @@ async def test_token_file_is_read_again_after_a_minute_and_kept_when_it_vanishes
 
 async def test_other_sessions_carry_the_token_too(api: Api, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t")
-    connection = Connection(api.url, credentials=_from_file(tmp_path / "token"))
+    connection = Connection(api.url, credentials=token_file_credentials(tmp_path / "token"))
     api.expect("GET", "/version", answer({}), token="t")
     async with connection.new_session() as session, session.get(f"{api.url}/version") as response:
         assert response.status == 200
@@ -708,7 +719,7 @@ async def test_failure_in_the_middleware_is_an_aiohttp_error_for_other_users() -
     async def load() -> Any:
         raise OperatorError("no credential")
 
-    connection = Connection("http://127.0.0.1:1", credentials=_Credentials(load))
+    connection = Connection("http://127.0.0.1:1", credentials=Credentials(load))
     async with connection.new_session() as session:
         with pytest.raises(aiohttp.ClientConnectionError, match="no credential"):
             await session.get("http://127.0.0.1:1/version")
@@ -904,7 +915,7 @@ async def test_the_proxy_gets_its_password_and_never_our_token() -> None:
 
     async with RawTestServer(proxy) as server:
         url = f"http://me:secret@127.0.0.1:{server.port}"
-        connection = Connection("https://k8s.example", proxy=url, credentials=_static("token"))
+        connection = Connection("https://k8s.example", proxy=url, credentials=static_credentials("token"))
         with pytest.raises(Unavailable, match="407") as caught:
             await get_node(connection)
     assert seen == [(aiohttp.encode_basic_auth("me", "secret"), None)]

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from trtllm_operator.cluster import Cluster, Connection, Manifest
+from trtllm_operator.cluster import Cluster, Manifest
+from trtllm_operator.connection import Connection
 from trtllm_operator.informer import Informer, _pause, default_slim
 from trtllm_operator.kinds import POD
 

@@ -73,7 +73,7 @@ def run(
     """Run the operator until it is told to stop."""
     import logging
 
-    from trtllm_operator.cluster import Connection
+    from trtllm_operator.connection import Connection
     from trtllm_operator.errors import OperatorError
     from trtllm_operator.handlers import Options
     from trtllm_operator.handlers import run as serve

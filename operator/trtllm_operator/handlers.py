@@ -18,7 +18,8 @@ from typing import Any
 import kopf
 
 from trtllm_operator import probes
-from trtllm_operator.cluster import Cluster, Connection
+from trtllm_operator.cluster import Cluster
+from trtllm_operator.connection import Connection
 from trtllm_operator.errors import OperatorError
 from trtllm_operator.naming import GROUP, PLURAL, VERSION
 from trtllm_operator.reconcile import Reconciler

@@ -22,7 +22,7 @@ def test_the_first_example_ends_in_a_scheduled_pod(namespace: Namespace) -> None
     columns = namespace.kubectl("get", "llmd", "llama-70b", "--no-headers").split()
     assert columns[:8] == ["llama-70b", "meta-llama/Llama-3.3-70B-Instruct", "bfloat16", "4", "4", "1", "1/1", "Ready"]
 
-    (pod,) = namespace.get("pods")["items"]
+    (pod,) = namespace.list("pods")
     assert pod["spec"]["nodeName"].startswith("gpu-")
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "4"}
     for kind in ("deployment", "service", "configmap"):
@@ -54,11 +54,14 @@ def test_deleted_with_the_operator_stopped(cluster: Cluster, namespace: Namespac
     cluster.sandbox.stop_component("operator")
     try:
         namespace.kubectl("delete", "llmd", "llama", "--timeout=10s")
-        wait_until(
-            lambda: not namespace.get("deployments,services,configmaps,hpa,pods", "-l=trtllm.dev/name=llama")["items"]
-        )
+        wait_until(lambda: not _children(namespace), what=lambda: f"left: {_children(namespace)}")
     finally:
         cluster.sandbox.start_component("operator")
+
+
+def _children(namespace: Namespace) -> list[str]:
+    kinds = ("deployments", "services", "configmaps", "hpa", "pods")
+    return [child["kind"] for child in namespace.list(*kinds, selector="trtllm.dev/name=llama")]
 
 
 @pytest.mark.parametrize("kind", ["deployment", "service", "configmap", "hpa"])
@@ -72,8 +75,8 @@ def test_a_deleted_child_comes_back(namespace: Namespace, kind: str) -> None:
 
 
 def _uid(namespace: Namespace, kind: str, name: str) -> str | None:
-    found = namespace.get(kind, "--field-selector", f"metadata.name={name}")["items"]
-    return found[0]["metadata"]["uid"] if found else None
+    found = namespace.find(kind, name)
+    return found["metadata"]["uid"] if found else None
 
 
 @pytest.mark.parametrize(
@@ -109,14 +112,14 @@ def _at(manifest: Any, path: list[Any]) -> Any:
 def test_a_rollout_restart_is_not_fought(namespace: Namespace) -> None:
     namespace.deploy()
     namespace.ready()
-    (before,) = namespace.get("pods")["items"]
+    (before,) = namespace.list("pods")
     namespace.kubectl("rollout", "restart", "deployment/llama")
     namespace.kubectl("rollout", "status", "deployment/llama", "--timeout=60s")
     template = namespace.get("deployment", "llama")["spec"]["template"]
     assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
     namespace.ready()
     name = before["metadata"]["name"]
-    wait_until(lambda: name not in [pod["metadata"]["name"] for pod in namespace.get("pods")["items"]])
+    wait_until(lambda: name not in [pod["metadata"]["name"] for pod in namespace.list("pods")])
 
 
 def test_what_others_add_stays(namespace: Namespace) -> None:
@@ -141,18 +144,12 @@ def test_render_prints_what_the_operator_applies(namespace: Namespace, example: 
     namespace.until_reason("PlanSelected", "Planned", example["metadata"]["name"])
     rendered = list(yaml.safe_load_all(printed.stdout))
     for manifest in rendered:
-        live = wait_until(lambda kind=manifest["kind"], name=manifest["metadata"]["name"]: _find(namespace, kind, name))
+        live = wait_until(lambda kind=manifest["kind"], name=manifest["metadata"]["name"]: namespace.find(kind, name))
         assert _is_part_of(manifest, live)
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered}
-    owned = namespace.get("configmaps,services,deployments,hpa", "-l=app.kubernetes.io/managed-by=trtllm-operator")[
-        "items"
-    ]
+    ours = "app.kubernetes.io/managed-by=trtllm-operator"
+    owned = namespace.list("configmaps", "services", "deployments", "hpa", selector=ours)
     assert {(child["kind"], child["metadata"]["name"]) for child in owned} == names
-
-
-def _find(namespace: Namespace, kind: str, name: str) -> Any:
-    found = namespace.get(kind, "--field-selector", f"metadata.name={name}")["items"]
-    return found[0] if found else None
 
 
 def _is_part_of(part: Any, whole: Any) -> bool:
@@ -190,7 +187,7 @@ def test_an_autoscaler_takes_the_replicas_over_without_a_dip(namespace: Namespac
     namespace.kubectl(
         "patch", "llmd", "llama", "--type=merge", "--patch", '{"spec":{"replicas":null,"scaling":{"maxReplicas":4}}}'
     )
-    wait_until(lambda: namespace.get("hpa")["items"])
+    wait_until(lambda: namespace.list("hpa"))
     namespace.until_reason("Ready")
     assert namespace.get("deployment", "llama")["spec"]["replicas"] == 3
     deployment = namespace.get("deployment", "llama")
@@ -198,7 +195,7 @@ def test_an_autoscaler_takes_the_replicas_over_without_a_dip(namespace: Namespac
     assert all("f:replicas" not in entry["fieldsV1"].get("f:spec", {}) for entry in ours)
 
     namespace.kubectl("patch", "llmd", "llama", "--type=merge", "--patch", '{"spec":{"replicas":2,"scaling":null}}')
-    wait_until(lambda: not namespace.get("hpa")["items"])
+    wait_until(lambda: not namespace.list("hpa"))
     wait_until(lambda: namespace.get("llmd", "llama")["status"].get("ready") == "2/2")
 
 
@@ -207,7 +204,7 @@ def test_an_edit_of_the_plan_rolls_the_pods(namespace: Namespace) -> None:
     namespace.ready()
     namespace.deploy(gpus={"count": 2})
     namespace.until_reason("Ready")
-    (pod,) = [pod for pod in namespace.get("pods")["items"] if "deletionTimestamp" not in pod["metadata"]]
+    (pod,) = [pod for pod in namespace.list("pods") if "deletionTimestamp" not in pod["metadata"]]
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "2"}
     assert namespace.get("llmd", "llama")["status"]["plan"]["tensor"] == 2
 

@@ -31,7 +31,7 @@ def test_bad_input_is_a_condition(namespace: Namespace, spec: dict[str, Any], re
         assert number in condition["message"]
     assert namespace.condition("Planned")["reason"] == reason
     assert namespace.condition("Stalled")["status"] == "True"
-    assert not namespace.get("deployments")["items"]
+    assert not namespace.list("deployments")
     assert f"Warning  {reason}" in namespace.kubectl("describe", "llmd", "llama")
     namespace.deploy("good")
     namespace.ready("good")
@@ -70,9 +70,11 @@ def test_a_stranger_s_object_is_left_alone(namespace: Namespace, stranger: dict[
     after = namespace.get(kind, name)
     for part in ("spec", "data"):
         assert after.get(part) == before.get(part)
-    assert {key: after["metadata"].get(key) for key in ("labels", "ownerReferences", "annotations")} == {
-        key: before["metadata"].get(key) for key in ("labels", "ownerReferences", "annotations")
-    }
+    metadata = after["metadata"]
+    assert "ownerReferences" not in metadata
+    assert metadata.get("labels") == before["metadata"].get("labels")
+    assert not [key for key in metadata.get("annotations", {}) if key.startswith("trtllm.dev/")]
+    assert "trtllm-operator" not in [entry["manager"] for entry in metadata["managedFields"]]
     namespace.kubectl("delete", kind, name)
     namespace.ready()
 

@@ -49,6 +49,10 @@ def bring_up(supervisor: Supervisor) -> None:
         for name in ("etcd", "kube-apiserver"):
             supervisor.start(components.pop(name))
         _wait_healthy(supervisor, "kube-apiserver")
+    if spec.operator:
+        # Before the garbage collector starts: a kind that comes later is not collected for its first half minute.
+        with _timed(supervisor, "the operator's CRD, account and rights"):
+            _install_operator(supervisor)
     with _timed(supervisor, f"{', '.join(components)} and {len(nodes)} nodes"):
         for component in components.values():
             supervisor.start(component)
@@ -125,21 +129,23 @@ def _account_exists(client: Client, server: str) -> bool:
     return True
 
 
-def _start_operator(supervisor: Supervisor, server: str, port: int) -> None:
+def _install_operator(supervisor: Supervisor) -> None:
     from trtllm_operator.install import manifests  # noqa: PLC0415 - the sandbox alone needs no operator
 
-    layout, client = supervisor.layout, supervisor.client
-    if client is None:
-        raise SandboxError("the operator needs the API server first")
     wanted = manifests(namespace=_OPERATOR_NAMESPACE)
-    text = yaml.safe_dump_all(wanted)
-    source = layout.temporary / "operator.yaml"
-    source.write_text(text, encoding="utf-8")
+    source = supervisor.layout.temporary / "operator.yaml"
+    source.write_text(yaml.safe_dump_all(wanted), encoding="utf-8")
     _kubectl(supervisor, "apply", "--server-side", "--field-manager=sandbox", f"--filename={source}")
     for manifest in wanted:
         if manifest["kind"] == "CustomResourceDefinition":
             name = manifest["metadata"]["name"]
             _kubectl(supervisor, "wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
+
+
+def _start_operator(supervisor: Supervisor, server: str, port: int) -> None:
+    layout, client = supervisor.layout, supervisor.client
+    if client is None:
+        raise SandboxError("the operator needs the API server first")
     token = client.service_account_token(server, _OPERATOR_NAMESPACE, _OPERATOR_ACCOUNT)
     path = layout.client_kubeconfig("operator")
     context = f"sandbox-{supervisor.spec.name}"

@@ -1,0 +1,132 @@
+"""What the operator does when there is nothing to do, and what it may do at all: read from the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from control_plane import Cluster, Namespace, wait_until
+from trtllm_operator.rbac import rules
+
+pytestmark = pytest.mark.component
+
+OPERATOR = "system:serviceaccount:trtllm-operator-system:trtllm-operator"
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+
+def _requests(cluster: Cluster) -> list[dict[str, Any]]:
+    return [entry for entry in cluster.audit() if entry["user"]["username"] == OPERATOR]
+
+
+def _writes(cluster: Cluster) -> list[dict[str, Any]]:
+    return [entry for entry in _requests(cluster) if entry["verb"] in WRITES]
+
+
+def _writes_in(namespace: Namespace) -> list[str]:
+    """What the operator wrote in this namespace; those of earlier tests may still be on their way out."""
+    return [
+        f"{entry['verb']} {entry['requestURI']}"
+        for entry in _writes(namespace.cluster)
+        if entry["objectRef"].get("namespace") == namespace.name
+    ]
+
+
+def _settled(cluster: Cluster) -> None:
+    """Wait until the operator has written nothing for two seconds, as the audit log tells it."""
+    seen = [-1]
+
+    def quiet() -> bool:
+        before, seen[0] = seen[0], len(_requests(cluster))
+        return before == seen[0]
+
+    wait_until(_every(20, quiet), seconds=60)
+
+
+def _every(polls: int, condition: Callable[[], bool]) -> Callable[[], bool]:
+    """Hold only when the condition held for that many polls in a row."""
+    streak = [0]
+
+    def held() -> bool:
+        streak[0] = streak[0] + 1 if condition() else 0
+        return streak[0] >= polls
+
+    return held
+
+
+def test_a_restart_writes_nothing(cluster: Cluster, namespace: Namespace) -> None:
+    for number in range(5):
+        namespace.deploy(f"llama-{number}", scaling={"maxReplicas": 2} if number % 2 else None)
+    for number in range(5):
+        namespace.ready(f"llama-{number}")
+    _settled(cluster)
+    before = _writes_in(namespace)
+    cluster.sandbox.stop_component("operator")
+    cluster.sandbox.start_component("operator")
+    _settled(cluster)
+    assert _writes_in(namespace) == before
+
+
+def test_applying_the_same_object_again_writes_nothing(cluster: Cluster, namespace: Namespace) -> None:
+    manifest = namespace.deploy()
+    namespace.ready()
+    _settled(cluster)
+    before = _writes_in(namespace)
+    namespace.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=manifest)
+    _settled(cluster)
+    assert _writes_in(namespace) == before
+
+
+def test_a_create_costs_a_write_for_each_child_and_its_status_and_events(
+    cluster: Cluster, namespace: Namespace
+) -> None:
+    namespace.deploy()
+    namespace.ready()
+    _settled(cluster)
+    mine = [entry["objectRef"] for entry in _writes(cluster) if entry["objectRef"].get("namespace") == namespace.name]
+    children = [ref["resource"] for ref in mine if ref["resource"] not in ("llmdeployments", "events")]
+    assert sorted(children) == ["configmaps", "deployments", "services"]
+    statuses = [ref for ref in mine if ref["resource"] == "llmdeployments"]
+    # One when the children are applied, one when the pod is there, one when it is ready; fewer when they coincide.
+    assert 1 <= len(statuses) <= 3
+    events = [ref for ref in mine if ref["resource"] == "events"]
+    assert len(events) <= 4
+
+
+def test_only_the_status_of_the_user_s_object_is_written(cluster: Cluster) -> None:
+    objects = [entry["objectRef"] for entry in _writes(cluster) if entry["objectRef"]["resource"] == "llmdeployments"]
+    assert objects
+    assert {ref.get("subresource") for ref in objects} == {"status"}
+
+
+def test_no_request_of_the_operator_was_forbidden(cluster: Cluster) -> None:
+    forbidden = [
+        entry["requestURI"]
+        for entry in _requests(cluster)
+        # While a namespace goes away, nothing can be created in it: the server's 403 for that is not a missing right.
+        if entry.get("responseStatus", {}).get("code") == 403
+        and "because it is being terminated" not in entry["responseStatus"].get("message", "")
+    ]
+    assert forbidden == []
+
+
+def test_every_right_is_used(cluster: Cluster) -> None:
+    used = set()
+    for entry in _requests(cluster):
+        ref = entry.get("objectRef", {})
+        resource = ref.get("resource", "") + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+        used.add((ref.get("apiGroup", ""), resource, entry["verb"]))
+        if entry["verb"] == "patch" and entry.get("responseStatus", {}).get("code") == 201:
+            used.add((ref.get("apiGroup", ""), resource, "create"))
+    granted = {
+        (group, resource, verb)
+        for rule in rules()
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if not resource.endswith("/finalizers")
+    }
+    # The order of tests decides whether a ConfigMap, Service or Deployment had to be pruned or looked up by then.
+    rare = {(group, resource, verb) for group, resource, verb in granted if verb in ("get", "delete")}
+    assert granted - used - rare == set()

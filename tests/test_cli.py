@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from builders import H100, LLAMA_70B
+from support import ROOT
+from trtllm_operator.cli import main
+
+NODES = ["--nodes", f"2x8x{H100}"]
+
+
+def _render(text: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["render", "-f", "-", *arguments], input=text)
+
+
+def _object(spec: str = f"model: {{uri: '{LLAMA_70B}'}}") -> str:
+    return f"apiVersion: trtllm.dev/v1alpha1\nkind: LLMDeployment\nmetadata: {{name: llama}}\nspec: {{{spec}}}\n"
+
+
+def test_render_prints_manifests_and_the_plan_apart() -> None:
+    result = _render(_object(), *NODES)
+    assert result.exit_code == 0
+    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(result.stdout)]
+    assert kinds == ["ConfigMap", "Service", "Deployment"]
+    assert result.stderr.startswith("# TP=4 on 4 GPUs")
+
+
+def test_the_namespace_of_the_option_wins() -> None:
+    result = _render(_object(), *NODES, "-n", "team-a")
+    assert {manifest["metadata"]["namespace"] for manifest in yaml.safe_load_all(result.stdout)} == {"team-a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not YAML"),
+        ("kind: Pod", "expected one LLMDeployment"),
+        (_object("model: {uri: 'x'}, gpuz: 1"), "spec.gpuz"),
+        (_object("replicas: 1"), "spec.model"),
+    ],
+)
+def test_invalid_input_is_exit_code_2(text: str, message: str) -> None:
+    result = _render(text, *NODES)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_what_does_not_fit_is_exit_code_3() -> None:
+    result = _render(_object(f"model: {{uri: '{LLAMA_70B}'}}, gpus: {{count: 1}}"), *NODES)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("InsufficientMemory: ")
+    assert "131.4" in result.stderr
+
+
+def test_unknown_nodes_name_the_near_ones() -> None:
+    result = _render(_object(), "--nodes", "1x8xH100")
+    assert result.exit_code == 2
+    assert H100 in result.stderr
+
+
+def test_without_nodes_or_product_there_is_nothing_to_plan_for() -> None:
+    result = _render(_object())
+    assert result.exit_code == 3
+    assert "spec.gpus.product" in result.stderr
+    named = _render(_object(f"model: {{uri: '{LLAMA_70B}'}}, gpus: {{product: {H100}}}"))
+    assert named.exit_code == 0
+
+
+def test_a_missing_kubeconfig_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trtllm_operator", "run", "--kubeconfig", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_manifests_are_what_a_cluster_needs() -> None:
+    result = CliRunner().invoke(main, ["manifests", "-n", "ops"])
+    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(result.stdout)]
+    assert kinds == ["Namespace", "CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
+
+
+def test_crd_prints_the_committed_file() -> None:
+    assert CliRunner().invoke(main, ["crd"]).stdout == (ROOT / "crds" / "llmdeployments.yaml").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_rights_hold_no_wildcard_and_no_secret() -> None:
+    from trtllm_operator.rbac import rules
+
+    for rule in rules():
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert not {"secrets", "pods/exec"} & set(rule["resources"])
