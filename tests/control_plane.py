@@ -123,7 +123,7 @@ def an_llm_deployment(name: str = "llama", **spec: Any) -> Manifest:
     }
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 30, what: Callable[[], str] = lambda: "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 30, *, what: Callable[[], str] = lambda: "") -> Any:
     """Poll until the condition holds; fail with ``what`` when it does not in time."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from trtllm_operator.cluster import Cluster
-from trtllm_operator.errors import Conflict, NameConflict, Rejected
+from trtllm_operator.errors import Conflict, Leftover, NameConflict, Rejected
 from trtllm_operator.kinds import DEPLOYMENT, KINDS, Kind
-from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER
+from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, KIND, REPAIR_MANAGER, REPLICAS_MANAGER
 from trtllm_operator.render import Manifest, Owner
 
 Live = Callable[[Kind, str, str], Manifest | None]
@@ -71,7 +71,7 @@ async def _apply_one(
         observe(kind, await _create(cluster, owner, kind, manifest))
         return
     if not is_owned_by(existing, owner.uid):
-        raise _conflict(kind, owner, name)
+        raise _leftover(kind, owner, name) if _is_leftover(existing, owner) else _conflict(kind, owner, name)
     if is_current(manifest, existing):
         return
     uid = existing["metadata"]["uid"]
@@ -132,6 +132,18 @@ def _conflict(kind: Kind, owner: Owner, name: str) -> NameConflict:
         f"{kind.kind} {owner.namespace}/{name} exists and does not belong to this LLMDeployment; "
         "it was left alone: delete it or rename the LLMDeployment"
     )
+
+
+def _leftover(kind: Kind, owner: Owner, name: str) -> Leftover:
+    return Leftover(
+        f"{kind.kind} {owner.namespace}/{name} belongs to a deleted LLMDeployment of the same name; "
+        "waiting for it to be collected"
+    )
+
+
+def _is_leftover(manifest: Manifest, owner: Owner) -> bool:
+    references = manifest["metadata"].get("ownerReferences", [])
+    return any(ref.get("controller") and (ref["kind"], ref["name"]) == (KIND, owner.name) for ref in references)
 
 
 def is_owned_by(manifest: Manifest, uid: str) -> bool:

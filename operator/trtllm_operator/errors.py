@@ -5,6 +5,7 @@
     OperatorError
     ├── InvalidObject       the stored object does not parse: wait until it changes
     ├── NameConflict        an object we would create belongs to somebody else: leave it alone
+    ├── Leftover            an object we would create belongs to a predecessor of our name: wait until it is collected
     └── ClusterError        the API server said no, or nothing
         ├── Conflict        409: a field or a resource version somebody else holds
         ├── Forbidden       401, 403: a right is missing; names verb and resource
@@ -27,6 +28,10 @@ class InvalidObject(OperatorError):
 
 class NameConflict(OperatorError):
     """An object of the name we need exists and is not ours."""
+
+
+class Leftover(OperatorError):
+    """An object of the name we need still belongs to a deleted LLMDeployment of the same name."""
 
 
 class ClusterError(OperatorError):

@@ -13,14 +13,14 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
 from trtllm_operator import probes
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.connection import Connection
-from trtllm_operator.errors import OperatorError
+from trtllm_operator.errors import OperatorError, Unavailable
 from trtllm_operator.naming import GROUP, PLURAL, VERSION
 from trtllm_operator.reconcile import Reconciler
 from trtllm_operator.settings import Settings
@@ -28,6 +28,9 @@ from trtllm_operator.watches import Watches
 from trtllm_operator.workqueue import Key, WorkQueue
 
 logger = logging.getLogger(__name__)
+
+CRD_POLL = 2.0
+"""Seconds between two looks for the CRD before it is there."""
 
 GRACE = 10.0
 """Seconds that a pass in flight may take after the operator was told to stop."""
@@ -62,11 +65,28 @@ async def run(connection: Connection, settings: Settings, options: Options) -> N
             ready=watches.unsynced,
         )
     try:
+        await _wait_for_crd(cluster)
         await _host(connection, watches, queue, options)
     finally:
         if server is not None:
             await server.cleanup()
         await connection.close()
+
+
+async def _wait_for_crd(cluster: Cluster) -> None:
+    """Wait until LLMDeployment is served: kopf looks for it once and would be deaf ever after."""
+    waiting = False
+    while True:
+        try:
+            if PLURAL in await cluster.kinds_served(GROUP, VERSION):
+                return
+            problem = f"{PLURAL}.{GROUP} is not served; apply the CRD"
+        except Unavailable as error:
+            problem = str(error)
+        if not waiting:
+            logger.warning("waiting: %s", problem)
+        waiting = True
+        await asyncio.sleep(CRD_POLL)
 
 
 async def _host(connection: Connection, watches: Watches, queue: WorkQueue, options: Options) -> None:
@@ -88,7 +108,8 @@ async def _host(connection: Connection, watches: Watches, queue: WorkQueue, opti
             standalone=True,
             clusterwide=options.namespace is None,
             namespaces=[] if options.namespace is None else [options.namespace],
-            identity=kopf.Identity(os.environ.get("POD_ID", "trtllm-operator")) if hasattr(kopf, "Identity") else None,
+            # Left out, kopf asks for the name of our user, which a random uid in a pod does not have.
+            identity=cast("Any", os.environ.get("POD_ID", "trtllm-operator")),
             stop_flag=stop,
         )
         await queue.drain(GRACE)

@@ -18,7 +18,7 @@ def _rule(kind: Kind, verbs: list[str], suffix: str = "") -> Rule:
 def rules() -> list[Rule]:
     """Return the rules. Server-side apply needs create and patch; deletes carry a uid precondition."""
     return [
-        _rule(LLM_DEPLOYMENT, ["list", "watch"]),
+        _rule(LLM_DEPLOYMENT, ["get", "list", "watch"]),
         _rule(LLM_DEPLOYMENT, ["patch"], "/status"),
         # blockOwnerDeletion needs this where OwnerReferencesPermissionEnforcement is on.
         _rule(LLM_DEPLOYMENT, ["update"], "/finalizers"),

@@ -38,6 +38,9 @@ class Memory(Protocol):
     def remember(self, manifest: Manifest) -> None:
         """Take a newer version of an LLMDeployment in."""
 
+    def forget(self, key: Key, uid: str) -> None:
+        """Drop an LLMDeployment of which the watch never said that it was deleted."""
+
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a child by its name."""
 
@@ -99,9 +102,26 @@ class Reconciler:
     ) -> None:
         owner = Owner(name=key.name, namespace=key.namespace, uid=stored["metadata"]["uid"])
         manifests = render(owner, spec, made, self.settings)
+        if not first_pass and any(self._is_missing(manifest) for manifest in manifests):
+            await self._confirm(key, owner)
         await apply(self.cluster, owner, manifests, self.memory.child, self.memory.observe, first_pass=first_pass)
         owned = {kind: self.memory.children(kind, owner.uid) for kind in KINDS}
         await prune(self.cluster, owner, manifests, owned)
+
+    def _is_missing(self, manifest: Manifest) -> bool:
+        kind = next(kind for kind in KINDS if kind.kind == manifest["kind"])
+        return self.memory.child(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"]) is None
+
+    async def _confirm(self, key: Key, owner: Owner) -> None:
+        """Read the object itself before a lost child is made again.
+
+        A watch can miss a deletion; then the children vanish because their owner did, and making them again would feed
+        the garbage collector for ever. Raises NotFound.
+        """
+        live = await self.cluster.get(LLM_DEPLOYMENT, key.namespace, key.name)
+        if live is None or live["metadata"]["uid"] != owner.uid:
+            self.memory.forget(key, owner.uid)
+            raise NotFound(f"LLMDeployment {key} of uid {owner.uid} does not exist any more", status=404)
 
     def _observe(self, key: Key, stored: Manifest) -> Observed | None:
         workload = self.memory.child(DEPLOYMENT, key.namespace, key.name)

@@ -25,15 +25,8 @@ from trtllm_operator.api import (
     WorkloadStatus,
 )
 from trtllm_operator.engine import PORT
-from trtllm_operator.errors import (
-    Forbidden,
-    InvalidObject,
-    NameConflict,
-    OperatorError,
-)
-from trtllm_operator.errors import (
-    Rejected as RejectedManifest,
-)
+from trtllm_operator.errors import Forbidden, InvalidObject, Leftover, NameConflict, OperatorError
+from trtllm_operator.errors import Rejected as RejectedManifest
 from trtllm_operator.facts import ModelFacts, Observed
 from trtllm_operator.memory import GIB, weight_bytes
 from trtllm_operator.naming import NAME_LABEL
@@ -53,6 +46,7 @@ class StatusReason(StrEnum):
     CREATING = "Creating"
     FORBIDDEN = "Forbidden"
     INVALID_OBJECT = "InvalidObject"
+    LEFTOVER = "Leftover"
     NAME_CONFLICT = "NameConflict"
     NOT_APPLIED = "NotApplied"
     PLAN_SELECTED = "PlanSelected"
@@ -60,6 +54,10 @@ class StatusReason(StrEnum):
     REPLICAS_READY = "ReplicasReady"
     SCALED_TO_ZERO = "ScaledToZero"
     WAITING_FOR_PODS = "WaitingForPods"
+
+
+_PASSING = (StatusReason.WAITING_FOR_PODS, StatusReason.CREATING, StatusReason.LEFTOVER)
+"""Reasons that are part of a normal start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +132,7 @@ def transitions(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iter
             changed = changed or before.plan.id != after.plan.id
         if not changed or _repeats(condition):
             continue
-        alarming = condition.status == "False" and condition.reason not in (
-            StatusReason.WAITING_FOR_PODS,
-            StatusReason.CREATING,
-        )
+        alarming = condition.status == "False" and condition.reason not in _PASSING
         kind: Literal["Normal", "Warning"] = "Warning" if alarming else "Normal"
         yield Transition(type=kind, reason=condition.reason, message=condition.message)
 
@@ -202,6 +197,7 @@ def _workload(outcome: Outcome) -> _Finding:
 def _error_reason(error: OperatorError) -> StatusReason:
     for kind, reason in (
         (NameConflict, StatusReason.NAME_CONFLICT),
+        (Leftover, StatusReason.LEFTOVER),
         (Forbidden, StatusReason.FORBIDDEN),
         (RejectedManifest, StatusReason.CHILD_REJECTED),
     ):

@@ -87,6 +87,12 @@ class Watches:
         if known is not None and not _is_older(manifest, known):
             self._deployments[key] = manifest
 
+    def forget(self, key: Key, uid: str) -> None:
+        """Drop an LLMDeployment of which the watch never said that it was deleted."""
+        known = self._deployments.get(key)
+        if known is not None and known["metadata"]["uid"] == uid:
+            del self._deployments[key]
+
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a child by its name."""
         return self._children[kind].get(namespace, name)

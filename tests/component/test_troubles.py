@@ -92,6 +92,25 @@ def test_a_stranger_that_comes_while_the_child_is_away_is_left_alone(namespace: 
     assert namespace.get("service", "llama")["spec"]["selector"] == {"a": "b"}
 
 
+def test_a_predecessor_s_children_are_waited_for(namespace: Namespace) -> None:
+    namespace.deploy()
+    namespace.ready()
+    before = namespace.get("deployment", "llama")["metadata"]["uid"]
+    sandbox = namespace.cluster.sandbox
+    sandbox.stop_component("kube-controller-manager")
+    try:
+        namespace.kubectl("delete", "llmd", "llama")
+        namespace.deploy()
+        namespace.until_reason("Leftover")
+        assert namespace.condition("Reconciling")["status"] == "True"
+    finally:
+        sandbox.start_component("kube-controller-manager")
+    wait_until(
+        lambda: (namespace.find("deployment", "llama") or {}).get("metadata", {}).get("uid") not in (None, before), 60
+    )
+    namespace.ready()
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "text"),
     [

@@ -1,17 +1,16 @@
-"""One sandbox for all component tests of this directory, and words to talk to it."""
+"""Words to talk to a sandbox."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from control_plane import wait_until
 from trtllm_operator.sandbox import Sandbox
 
 
@@ -47,15 +46,7 @@ class Kubectl:
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(audit=True) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def kubectl(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    # kubectl caches what it discovers under HOME, or else in the working directory of the test run.
-    os.environ["KUBECACHEDIR"] = str(tmp_path_factory.mktemp("kubectl"))
+def kubectl(sandbox: Sandbox) -> Kubectl:
     return Kubectl(sandbox, sandbox.kubeconfig)
 
 
@@ -66,14 +57,6 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]
     wait_until(lambda: "default" in kubectl("get", "serviceaccounts", f"--namespace={name}"), 20)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
-
-
-def wait_until(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(0.1)
-    return result
 
 
 def processes_of(directory: Path) -> dict[int, str]:

@@ -1,0 +1,98 @@
+"""A cluster and a memory that do what a test tells them to. The real API server is in tests/component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from builders import H100
+from trtllm_operator.cluster import Applied
+from trtllm_operator.gather import labels_of
+from trtllm_operator.hardware import NodeGroup
+from trtllm_operator.kinds import Kind
+from trtllm_operator.workqueue import Key
+
+Manifest = dict[str, Any]
+Answer = Callable[[Manifest], Any]
+
+
+class FakeCluster:
+    """Records requests; answers each as created and stored unless ``answers`` says otherwise."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, Manifest]] = []
+        self.answers: dict[tuple[str, str], Answer | BaseException] = {}
+        self.stored: dict[tuple[str, str], Manifest] = {}
+
+    def said(self) -> list[tuple[str, str]]:
+        return [(verb, kind) for verb, kind, _ in self.requests]
+
+    def _do(self, verb: str, kind: Kind, manifest: Manifest) -> Any:
+        self.requests.append((verb, kind.kind, manifest))
+        answer = self.answers.get((verb, kind.kind))
+        if isinstance(answer, BaseException):
+            raise answer
+        return None if answer is None else answer(manifest)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self._do("get", kind, {"metadata": {"namespace": namespace, "name": name}})
+        return self.stored.get((kind.kind, name))
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, manager: str, force: bool) -> Applied:
+        told = self._do(f"apply {manager}" + (" force" if force else ""), kind, manifest)
+        return told if isinstance(told, Applied) else Applied(manifest, created=True)
+
+    async def merge(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
+        self._do(f"merge {manager}", kind, manifest)
+        return manifest
+
+    async def apply_status(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
+        self._do(f"status {manager}", kind, manifest)
+        return manifest
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> bool:
+        self._do("delete", kind, {"metadata": {"namespace": namespace, "name": name, "uid": uid}})
+        return True
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self._do("create", kind, manifest)
+        return manifest
+
+
+class FakeMemory:
+    """What the watches would hold."""
+
+    def __init__(self, *deployments: Manifest) -> None:
+        self.deployments = {Key(m["metadata"]["namespace"], m["metadata"]["name"]): m for m in deployments}
+        self.objects: dict[tuple[str, str], Manifest] = {}
+
+    def deployment(self, key: Key) -> Manifest | None:
+        return self.deployments.get(key)
+
+    def remember(self, manifest: Manifest) -> None:
+        key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        self.deployments[key] = {**self.deployments[key], "status": manifest["status"]}
+
+    def forget(self, key: Key, uid: str) -> None:
+        if self.deployments[key]["metadata"]["uid"] == uid:
+            del self.deployments[key]
+
+    def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        found = self.objects.get((kind.kind, name))
+        return found if found is not None and found["metadata"]["namespace"] == namespace else None
+
+    def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
+        return [
+            manifest
+            for (name, _), manifest in self.objects.items()
+            if name == kind.kind and manifest["metadata"].get("ownerReferences", [{}])[0].get("uid") == owner_uid
+        ]
+
+    def observe(self, kind: Kind, manifest: Manifest) -> None:
+        self.objects[(kind.kind, manifest["metadata"]["name"])] = manifest
+
+    def pods(self, key: Key) -> Iterable[Manifest]:  # noqa: ARG002 - the protocol's signature
+        return []
+
+    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
+        return list(labels_of([NodeGroup(nodes=2, gpus=8, product=H100)]))
