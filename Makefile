@@ -16,7 +16,7 @@ demo: install   ## a whole cluster with simulated GPUs, the operator and one mod
 	@PATH="$(CURDIR)/$(BIN):$$PATH" NODES="$(NODES)" KEEP="$(KEEP)" examples/demo.sh
 
 test: install   ## every test, component tests on the real control plane included
-	$(BIN)/pytest
+	$(BIN)/trtllm-operator sandbox build >/dev/null && $(BIN)/pytest
 
 test-fast: install  ## the tests that need no control plane
 	$(BIN)/pytest -m "not component"

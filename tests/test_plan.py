@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from builders import H100, LLAMA_70B, a_plan, a_refusal, a_spec, some_facts
-from trtllm_operator.api import PlanStatus
+from trtllm_operator.api_status import PlanStatus
 from trtllm_operator.facts import Facts
 from trtllm_operator.models import catalogue, model_facts
 from trtllm_operator.plan import Plan, plan

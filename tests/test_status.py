@@ -6,7 +6,7 @@ import pytest
 
 from builders import a_plan, a_refusal, a_spec
 from support import ROOT
-from trtllm_operator.api import LLMDeploymentStatus
+from trtllm_operator.api_status import LLMDeploymentStatus
 from trtllm_operator.errors import (
     Forbidden,
     InvalidObject,
@@ -157,7 +157,7 @@ def test_foreign_conditions_are_left_to_their_owners() -> None:
     foreign = {
         "type": "Audited", "status": "True", "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     }  # fmt: skip
-    assert parse_status({"conditions": [foreign]}).conditions == []
+    assert parse_status({"conditions": [foreign]}).conditions == ()
 
 
 @pytest.mark.parametrize("reason", [*Reason, *ProblemReason, *StatusReason])

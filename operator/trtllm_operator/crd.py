@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from trtllm_operator.api import NAME_RULE, ApiModel, LLMDeploymentSpec, LLMDeploymentStatus
+from trtllm_operator.api import NAME_RULE, ApiModel, LLMDeploymentSpec
+from trtllm_operator.api_status import LLMDeploymentStatus
 from trtllm_operator.naming import GROUP, KIND, PLURAL, VERSION
 
 Schema = dict[str, Any]
@@ -48,7 +49,7 @@ def _own_keys(node: Schema) -> Schema:
     kept = {k: v for k, v in node.items() if k in _KEPT}
     if "const" in node:
         kept["enum"] = [node["const"]]
-    if kept.get("default", ...) in (None, [], {}):
+    if kept.get("default", ...) in (None, [], (), {}):
         del kept["default"]
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())

@@ -167,7 +167,7 @@ def deployment(
         },
         termination_grace_seconds=settings.endpoint_removal_seconds + settings.drain_seconds,
         node_selector={PRODUCT_LABEL: plan.pool.gpu.product},
-        pull_secrets=tuple(image.pull_secrets) if image else (),
+        pull_secrets=image.pull_secrets if image else (),
         image=_image(spec, settings),
         pull_policy=image.pull_policy if image else PullPolicy.IF_NOT_PRESENT,
         command=(program,),

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trtllm_operator.api import Dtype, LLMDeploymentSpec, PlanStatus
+from trtllm_operator.api import Dtype, LLMDeploymentSpec
+from trtllm_operator.api_status import PlanStatus
 from trtllm_operator.constraints import (
     Reason,
     count_problem,
@@ -188,7 +189,7 @@ def _keep(spec: LLMDeploymentSpec, model: ModelFacts, facts: Facts, current: Pla
         Rejection(tensor=row.tensor, pipeline=row.pipeline, reason=row.reason, detail=row.detail)
         for row in current.rejected
     )
-    return replace(checked, because=tuple(current.because), rejected=rejected, warnings=tuple(current.warnings))
+    return replace(checked, because=current.because, rejected=rejected, warnings=current.warnings)
 
 
 def _plan_on(spec: LLMDeploymentSpec, model: ModelFacts, pool: GpuPool) -> Plan | Infeasible:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from trtllm_operator.api import ConditionType, LLMDeploymentSpec, LLMDeploymentStatus
+from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.api_status import ConditionType, LLMDeploymentStatus
 from trtllm_operator.apply import apply, is_owned_by, prune
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, InvalidObject, NotFound, OperatorError

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from trtllm_operator.api import (
+from trtllm_operator.api_status import (
     Condition,
     ConditionType,
     LLMDeploymentStatus,
@@ -92,7 +92,7 @@ def parse_status(raw: Any) -> LLMDeploymentStatus:
         stored = LLMDeploymentStatus.model_validate(raw or {})
     except ValidationError:
         return LLMDeploymentStatus()
-    own = sorted((c for c in stored.conditions if c.type in _OWN_TYPES), key=lambda c: c.type)
+    own = tuple(sorted((c for c in stored.conditions if c.type in _OWN_TYPES), key=lambda c: c.type))
     return stored.model_copy(update={"conditions": own})
 
 
@@ -117,7 +117,7 @@ def status(
         ready=f"{observed.ready}/{observed.wanted}" if observed else "0/0",
         model=_model(verdict.model) if verdict is not None and verdict.model is not None else previous.model,
         plan=_plan(verdict) if isinstance(verdict, Plan) else previous.plan,
-        workloads=[WorkloadStatus(kind=observed.kind, name=observed.name, ready=observed.settled)] if observed else [],
+        workloads=(WorkloadStatus(kind=observed.kind, name=observed.name, ready=observed.settled),) if observed else (),
     )
 
 
@@ -267,9 +267,9 @@ def _plan(made: Plan) -> PlanStatus:
         max_kv_tokens=memory.kv_tokens,
         max_concurrent_sequences=made.max_concurrent_sequences,
         summary=made.summary,
-        because=list(made.because),
-        rejected=[
+        because=made.because,
+        rejected=tuple(
             Rejected(tensor=no.tensor, pipeline=no.pipeline, reason=no.reason, detail=no.detail) for no in made.rejected
-        ],
-        warnings=list(made.warnings),
+        ),
+        warnings=made.warnings,
     )

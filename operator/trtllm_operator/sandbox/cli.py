@@ -1,4 +1,4 @@
-"""``trtllm-operator sandbox``: up, down, status, kubeconfig, list."""
+"""``trtllm-operator sandbox``: build, up, down, status, kubeconfig, list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from trtllm_operator.hardware import NodeGroup, feature_labels
+from trtllm_operator.sandbox import binaries
 from trtllm_operator.sandbox.errors import SandboxError
 from trtllm_operator.sandbox.handle import DEFAULT_NODES, Sandbox
 from trtllm_operator.sandbox.toolsets import KUBERNETES_VERSION
@@ -81,6 +82,17 @@ def up(name: str, **options: Any) -> None:
         new = Sandbox.start(name=name, detach=True, **options)
     click.echo(f"sandbox {name!r} is up after {time.monotonic() - started:.1f} s. Next:", err=True)
     click.echo(f'export KUBECONFIG="{new.kubeconfig}"\nexport PATH="{new.bin}:$PATH"\nkubectl get nodes')
+
+
+@sandbox.command()
+@click.option("--kubernetes-version", default=KUBERNETES_VERSION, show_default=True, metavar="X.Y.Z")
+def build(kubernetes_version: str) -> None:
+    """Find or build every binary, without starting anything, and print where each is."""
+    _show_progress()
+    with _one_line_errors():
+        found = binaries.resolve(binaries.checked_kubernetes_version(kubernetes_version))
+    for tool, path in found.items():
+        click.echo(f"{tool}\t{path}".expandtabs(26))
 
 
 @sandbox.command()
