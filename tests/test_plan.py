@@ -171,6 +171,14 @@ def test_an_edit_of_the_spec_ends_the_plan_in_force() -> None:
     assert fresh.id != made.id
 
 
+def test_a_pin_that_is_lifted_ends_the_plan_in_force() -> None:
+    pinned = a_plan(a_spec(gpus={"count": 8}))
+    free = a_spec()
+    fresh = plan(free, some_facts(free), current=_in_force(pinned))
+    assert isinstance(fresh, Plan)
+    assert fresh.tensor == 4
+
+
 def test_a_forged_plan_in_force_is_checked() -> None:
     spec = a_spec()
     forged = _in_force(a_plan(spec)).model_copy(update={"tensor": 1, "gpus": 1})
