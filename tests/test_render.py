@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from builders import H100, a_plan, a_spec
-from support import Golden, examples
+from support import GOLDEN, Golden, examples
 from trtllm_operator import objects
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.kinds import KINDS
@@ -51,6 +51,11 @@ def test_goldens(example: dict[str, Any], golden: Golden) -> None:
     for manifest in render(Owner(name=name, namespace="default"), spec, a_plan(spec), Settings()):
         text = yaml.safe_dump(manifest, sort_keys=False)
         golden.check(f"{name}/{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml", text)
+
+
+def test_no_golden_is_left_of_an_example_that_is_gone() -> None:
+    names = {parameter.values[0]["metadata"]["name"] for parameter in examples()}
+    assert {path.name for path in GOLDEN.iterdir()} == names
 
 
 def test_rendering_twice_gives_the_same() -> None:

@@ -7,7 +7,6 @@ user's object. The only module that imports kopf.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -147,6 +146,5 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = (0.5, 1, 2, 3, 5, 5, 5, 5, 5, 5)
     settings.watching.server_timeout = 600
     settings.process.ultimate_exiting_timeout = 60
-    with contextlib.suppress(AttributeError):
-        settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 500
     return settings

@@ -209,6 +209,15 @@ def test_an_edit_of_the_plan_rolls_the_pods(namespace: Namespace) -> None:
     assert namespace.get("llmd", "llama")["status"]["plan"]["tensor"] == 2
 
 
+def test_waiting_for_ready_right_after_an_edit_waits_for_the_edit(namespace: Namespace) -> None:
+    namespace.deploy()
+    namespace.ready()
+    namespace.deploy(engine={"image": {"tag": "1.2.1"}})
+    namespace.ready()
+    pods = [pod for pod in namespace.list("pods") if "deletionTimestamp" not in pod["metadata"]]
+    assert [pod["spec"]["containers"][0]["image"].rpartition(":")[2] for pod in pods] == ["1.2.1"]
+
+
 def test_a_bad_edit_leaves_what_serves_alone(namespace: Namespace) -> None:
     namespace.deploy()
     namespace.ready()
