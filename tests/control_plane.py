@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,24 +26,47 @@ _KINDS = {
 }
 
 
-class Cluster:
-    """kubectl as a user has it, and the sandbox below."""
+class Kubectl:
+    """kubectl against one sandbox, as the administrator or with another kubeconfig."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self._api = new_client_from_config(str(sandbox.kubeconfig))
+    def __init__(self, sandbox: Sandbox, kubeconfig: Path) -> None:
+        self._command = [str(sandbox.binary("kubectl")), f"--kubeconfig={kubeconfig}"]
 
-    def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
-        done = subprocess.run(
-            [str(self.sandbox.binary("kubectl")), f"--kubeconfig={self.sandbox.kubeconfig}", *arguments],
+    def __call__(self, *arguments: str, stdin: Any = None, code: int = 0) -> str:
+        answer = subprocess.run(
+            [*self._command, *arguments],
             input=None if stdin is None else json.dumps(stdin),
             capture_output=True,
             text=True,
             timeout=90,
             check=False,
         )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        return done.stderr if fails else done.stdout
+        assert answer.returncode == code, answer.stdout + answer.stderr
+        return answer.stdout if code == 0 else answer.stderr
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("get", *arguments, "--output=json"))
+        return found
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        self(
+            "apply",
+            "--server-side",
+            "--filename=-",
+            stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)},
+        )
+
+
+class Cluster:
+    """kubectl as a user has it, and the sandbox below."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._kubectl = Kubectl(sandbox, sandbox.kubeconfig)
+        self._api = new_client_from_config(str(sandbox.kubeconfig))
+
+    def kubectl(self, *arguments: str, stdin: Any = None, fails: bool = False) -> str:
+        return self._kubectl(*arguments, stdin=stdin, code=1 if fails else 0)
 
     def read(self, kind: Kind, namespace: str, name: str | None = None, **query: str) -> Manifest | None:
         """Return an object or a list, or None when there is none; kubectl for each poll would be slow."""
@@ -121,6 +146,15 @@ def an_llm_deployment(name: str = "llama", **spec: Any) -> Manifest:
         "metadata": {"name": name},
         "spec": {"model": {"uri": "hf://meta-llama/Llama-3.1-8B-Instruct"}, **spec},
     }
+
+
+@contextmanager
+def fresh_namespace(kubectl: Callable[..., str], name: str) -> Iterator[None]:
+    """Create a namespace, wait until pods can be created in it, and delete it in the background afterwards."""
+    kubectl("create", "namespace", name)
+    wait_until(lambda: "default" in kubectl("get", "serviceaccounts", f"--namespace={name}"))
+    yield
+    kubectl("delete", "namespace", name, "--wait=false")
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30, *, what: Callable[[], str] = lambda: "") -> Any:

@@ -15,8 +15,9 @@ from typing import Any
 
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, Leftover, NameConflict, Rejected
-from trtllm_operator.kinds import DEPLOYMENT, KINDS, Kind
-from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, KIND, REPAIR_MANAGER, REPLICAS_MANAGER
+from trtllm_operator.kinds import CHILD_KINDS, DEPLOYMENT, Kind
+from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER
+from trtllm_operator.ownership import controller_uid, controlling_deployment
 from trtllm_operator.render import Manifest, Owner
 
 Live = Callable[[Kind, str, str], Manifest | None]
@@ -24,8 +25,6 @@ Live = Callable[[Kind, str, str], Manifest | None]
 
 Observe = Callable[[Kind, Manifest], None]
 """Take the API server's answer to a write into memory, so that the next pass does not act on what was before it."""
-
-_BY_KIND = {kind.kind: kind for kind in KINDS}
 
 
 async def apply(
@@ -63,31 +62,34 @@ async def prune(
 async def _apply_one(
     cluster: Cluster, owner: Owner, manifest: Manifest, live: Live, observe: Observe, *, first_pass: bool
 ) -> None:
-    kind, name = _BY_KIND[manifest["kind"]], manifest["metadata"]["name"]
+    kind, name = CHILD_KINDS[manifest["kind"]], manifest["metadata"]["name"]
     existing = live(kind, owner.namespace, name)
     if existing is None and not first_pass:
         existing = await cluster.get(kind, owner.namespace, name)
     if existing is None:
         observe(kind, await _create(cluster, owner, kind, manifest))
         return
-    if not is_owned_by(existing, owner.uid):
-        raise _leftover(kind, owner, name) if _is_leftover(existing, owner) else _conflict(kind, owner, name)
+    if controller_uid(existing) != owner.uid:
+        predecessor = controlling_deployment(existing) == owner.name
+        raise _leftover(kind, owner, name) if predecessor else _conflict(kind, owner, name)
     if is_current(manifest, existing):
         return
-    uid = existing["metadata"]["uid"]
     if kind == DEPLOYMENT and "replicas" not in manifest["spec"]:
         await _hand_over_replicas(cluster, existing)
+    observe(kind, await _update(cluster, owner, kind, manifest, existing["metadata"]["uid"]))
+
+
+async def _update(cluster: Cluster, owner: Owner, kind: Kind, manifest: Manifest, uid: str) -> Manifest:
+    """Apply by force to the object of this uid, and return it."""
     body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
     try:
-        applied = await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)
+        return (await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)).manifest
     except Rejected:
         # Apply never removes what others added to a keyed list, and that can make the whole invalid (two ports of one
         # name). A merge patch replaces lists; when the manifest itself is at fault it is refused in the same words.
-        content = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
-        whole = {"metadata": {"name": name, "namespace": owner.namespace, "uid": uid}, **content}
-        await cluster.merge(kind, whole, manager=REPAIR_MANAGER)
-        applied = await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)
-    observe(kind, applied.manifest)
+        identity = {"name": manifest["metadata"]["name"], "namespace": owner.namespace, "uid": uid}
+        await cluster.merge(kind, {"metadata": identity, **_content(manifest)}, manager=REPAIR_MANAGER)
+        return (await cluster.apply(kind, body, manager=FIELD_MANAGER, force=True)).manifest
 
 
 async def _create(cluster: Cluster, owner: Owner, kind: Kind, manifest: Manifest) -> Manifest:
@@ -141,25 +143,18 @@ def _leftover(kind: Kind, owner: Owner, name: str) -> Leftover:
     )
 
 
-def _is_leftover(manifest: Manifest, owner: Owner) -> bool:
-    references = manifest["metadata"].get("ownerReferences", [])
-    return any(ref.get("controller") and (ref["kind"], ref["name"]) == (KIND, owner.name) for ref in references)
-
-
-def is_owned_by(manifest: Manifest, uid: str) -> bool:
-    """Whether the object's controller is the owner with this uid."""
-    references = manifest["metadata"].get("ownerReferences", [])
-    return any(reference.get("controller") and reference["uid"] == uid for reference in references)
-
-
 def is_current(desired: Manifest, existing: Manifest) -> bool:
     """Whether the live object is what we last applied and every field of it is still ours."""
     wanted, found = desired["metadata"], existing["metadata"]
     if found.get("annotations", {}).get(DIGEST_ANNOTATION) != wanted["annotations"][DIGEST_ANNOTATION]:
         return False
     ours = {key: wanted[key] for key in ("annotations", "labels", "ownerReferences") if key in wanted}
-    content = {key: value for key, value in desired.items() if key not in ("apiVersion", "kind", "metadata")}
-    return owns({**content, "metadata": ours}, _fields(existing))
+    return owns({**_content(desired), "metadata": ours}, _fields(existing))
+
+
+def _content(manifest: Manifest) -> Manifest:
+    """Return what an object holds besides its type and its metadata."""
+    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
 
 
 def owns(desired: Any, fields: Mapping[str, Any]) -> bool:

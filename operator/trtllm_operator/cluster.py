@@ -195,27 +195,17 @@ class Cluster:
         Raises Conflict when another manager holds a field (without force) or a uid in the body is not the object's,
         NotFound when the namespace or the kind does not exist.
         """
-        status, stored = await self._request(_patch(kind, manifest, None, manager, force=force))
+        status, stored = await self._request(_apply(kind, manifest, manager, force=force))
         return Applied(stored, status == _CREATED)
 
     async def apply_status(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
         """Apply the status server-side, with force; return the object. Raises NotFound when it is gone, Conflict."""
-        _, stored = await self._request(_patch(kind, manifest, "status", manager, force=True))
+        _, stored = await self._request(_apply(kind, manifest, manager, force=True, subresource="status"))
         return stored
 
     async def merge(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
         """Merge the manifest into the object, lists replaced whole. Raises NotFound, and Conflict for another uid."""
-        metadata = manifest["metadata"]
-        call = _Call(
-            verb="patch",
-            kind=kind,
-            namespace=metadata.get("namespace"),
-            name=metadata["name"],
-            query={"fieldManager": manager},
-            body=manifest,
-            content_type=_MERGE,
-        )
-        _, stored = await self._request(call)
+        _, stored = await self._request(_patch(kind, manifest, _MERGE, {"fieldManager": manager}))
         return stored
 
     async def delete(
@@ -314,7 +304,14 @@ class Cluster:
             self._count(call, 0)
 
 
-def _patch(kind: Kind, manifest: Manifest, subresource: str | None, manager: str, *, force: bool) -> _Call:
+def _apply(kind: Kind, manifest: Manifest, manager: str, *, force: bool, subresource: str | None = None) -> _Call:
+    query = {"fieldManager": manager, "force": "true" if force else "false"}
+    return _patch(kind, manifest, _APPLY, query, subresource)
+
+
+def _patch(
+    kind: Kind, manifest: Manifest, content_type: str, query: Mapping[str, str], subresource: str | None = None
+) -> _Call:
     metadata = manifest["metadata"]
     return _Call(
         verb="patch",
@@ -322,9 +319,9 @@ def _patch(kind: Kind, manifest: Manifest, subresource: str | None, manager: str
         namespace=metadata.get("namespace"),
         name=metadata["name"],
         subresource=subresource,
-        query={"fieldManager": manager, "force": "true" if force else "false"},
+        query=query,
         body=manifest,
-        content_type=_APPLY,
+        content_type=content_type,
     )
 
 

@@ -49,7 +49,7 @@ def _own_keys(node: Schema) -> Schema:
     kept = {k: v for k, v in node.items() if k in _KEPT}
     if "const" in node:
         kept["enum"] = [node["const"]]
-    if kept.get("default", ...) in (None, [], (), {}):
+    if kept.get("default", ...) in (None, [], {}):
         del kept["default"]
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())

@@ -16,6 +16,7 @@ from trtllm_operator.cluster import Cluster, Manifest, Manifests, WatchEvent
 from trtllm_operator.errors import ClusterError, Gone, NotFound, Unavailable
 from trtllm_operator.kinds import Kind
 from trtllm_operator.naming import FIELD_MANAGER
+from trtllm_operator.ownership import controller_uid
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,6 @@ def default_slim(manifest: Manifest) -> Manifest:
     if _LAST_APPLIED in (annotations := metadata.get("annotations") or {}):
         metadata["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
     return {**manifest, "metadata": metadata}
-
-
-def controller_uid(manifest: Manifest) -> str | None:
-    """Return the uid of the controller among the owners."""
-    for reference in manifest["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            uid: str = reference["uid"]
-            return uid
-    return None
 
 
 class Informer:

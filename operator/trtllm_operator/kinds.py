@@ -43,5 +43,8 @@ EVENT = Kind(kind="Event", plural="events")
 KINDS = (CONFIG_MAP, SERVICE, DEPLOYMENT, AUTOSCALER)
 """Children, in the order they are applied: what a pod mounts comes before the pod."""
 
+CHILD_KINDS = {kind.kind: kind for kind in KINDS}
+"""Children by the ``kind`` of their manifests."""
+
 OBSERVED_KINDS = (POD, NODE)
 """Read, never written."""

@@ -15,14 +15,15 @@ from pydantic import ValidationError
 
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_status import ConditionType, LLMDeploymentStatus
-from trtllm_operator.apply import apply, is_owned_by, prune
+from trtllm_operator.apply import apply, prune
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, InvalidObject, NotFound, OperatorError
 from trtllm_operator.facts import Observed
 from trtllm_operator.gather import gather
-from trtllm_operator.kinds import DEPLOYMENT, EVENT, KINDS, LLM_DEPLOYMENT, Kind
+from trtllm_operator.kinds import CHILD_KINDS, DEPLOYMENT, EVENT, KINDS, LLM_DEPLOYMENT, Kind
 from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
 from trtllm_operator.observe import observe
+from trtllm_operator.ownership import controller_uid
 from trtllm_operator.plan import Infeasible, Plan, plan
 from trtllm_operator.render import Manifest, Owner, render
 from trtllm_operator.settings import Settings
@@ -110,8 +111,8 @@ class Reconciler:
         await prune(self.cluster, owner, manifests, owned)
 
     def _is_missing(self, manifest: Manifest) -> bool:
-        kind = next(kind for kind in KINDS if kind.kind == manifest["kind"])
-        return self.memory.child(kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"]) is None
+        kind, metadata = CHILD_KINDS[manifest["kind"]], manifest["metadata"]
+        return self.memory.child(kind, metadata["namespace"], metadata["name"]) is None
 
     async def _confirm(self, key: Key, owner: Owner) -> None:
         """Read the object itself before a lost child is made again.
@@ -126,7 +127,7 @@ class Reconciler:
 
     def _observe(self, key: Key, stored: Manifest) -> Observed | None:
         workload = self.memory.child(DEPLOYMENT, key.namespace, key.name)
-        if workload is not None and not is_owned_by(workload, stored["metadata"]["uid"]):
+        if workload is not None and controller_uid(workload) != stored["metadata"]["uid"]:
             workload = None
         return observe(workload, list(self.memory.pods(key)))
 

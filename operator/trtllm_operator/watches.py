@@ -9,7 +9,8 @@ from trtllm_operator.cluster import Cluster
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.informer import Informer, default_slim
 from trtllm_operator.kinds import KINDS, NODE, POD, Kind
-from trtllm_operator.naming import KIND, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
+from trtllm_operator.naming import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
+from trtllm_operator.ownership import controlling_deployment
 from trtllm_operator.reconcile import is_planned
 from trtllm_operator.render import Manifest
 from trtllm_operator.workqueue import Key
@@ -134,12 +135,7 @@ def _identity(manifest: Manifest) -> tuple[str, int]:
 
 def _deployment_name(manifest: Manifest) -> str | None:
     """Return the LLMDeployment a child or a pod belongs to: by its controller, whatever was done to its labels."""
-    metadata = manifest["metadata"]
-    for reference in metadata.get("ownerReferences", []):
-        if reference.get("controller") and reference["kind"] == KIND:
-            return str(reference["name"])
-    name: str | None = metadata.get("labels", {}).get(NAME_LABEL)
-    return name
+    return controlling_deployment(manifest) or manifest["metadata"].get("labels", {}).get(NAME_LABEL)
 
 
 def _is_older(manifest: Manifest, known: Manifest) -> bool:
