@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +19,18 @@ from trtllm_operator.sandbox import Sandbox
 
 Manifest = dict[str, Any]
 
+FIELD_MANAGER = "tests"
+
 _KINDS = {
     **{kind.kind.lower(): kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
     **{kind.plural: kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
     "hpa": AUTOSCALER,
     "llmd": LLM_DEPLOYMENT,
 }
+
+
+# Server-side apply as the operator does it, with unknown and duplicate fields refused, and nothing stored.
+_STRICT_DRY_RUN = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
 
 
 class Kubectl:
@@ -78,6 +85,34 @@ class Cluster:
         assert answer.status == 200, body
         return body
 
+    def dry_run(self, manifest: Manifest, namespace: str = "default") -> tuple[int, Manifest]:
+        """Apply strictly without storing; return the HTTP status and what would be stored, or the error."""
+        kind = _KINDS[manifest["kind"].lower()]
+        query = urlencode(
+            {"dryRun": "All", "fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": "true"}
+        )
+        answer = self._api.call_api(
+            "PATCH",
+            f"{self._api.configuration.host}{kind.path(namespace, manifest['metadata']['name'])}?{query}",
+            {"Accept": "application/json", "Content-Type": "application/apply-patch+yaml"},
+            as_yaml(manifest),
+        )
+        body: Manifest = json.loads(answer.read())
+        return answer.status, body
+
+    def refusal(self, manifest: Manifest, namespace: str = "default") -> str | None:
+        """Return why the API server refuses to apply this object, or None when it takes it; nothing is stored."""
+        status, body = self.dry_run(manifest, namespace)
+        return None if status in {200, 201} else str(body["message"])
+
+    def replace_spec(self, namespace: str, manifest: Manifest) -> None:
+        """Replace the spec of an LLMDeployment by merge patch, faster than kubectl does."""
+        path = LLM_DEPLOYMENT.path(namespace, manifest["metadata"]["name"])
+        headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
+        url = self._api.configuration.host + path
+        answer = self._api.call_api("PATCH", url, headers, body={"spec": manifest["spec"]})
+        assert answer.status == 200, answer.read()
+
     def audit(self) -> list[Manifest]:
         """Every request so far, as the API server logged it."""
         return [json.loads(line) for line in self.sandbox.audit_log.read_text(encoding="utf-8").splitlines()]
@@ -112,6 +147,14 @@ class Namespace:
     def apply(self, *manifests: Manifest) -> None:
         self.kubectl("apply", "--filename=-", stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
 
+    def assert_accepted(self, *manifests: Manifest) -> None:
+        """Fail unless the API server would store each manifest: known fields only, valid, admitted."""
+        self.kubectl(*_STRICT_DRY_RUN, stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+
+    def refusal(self, manifest: Manifest) -> str:
+        """Return why the API server would not store this manifest; fail when it would."""
+        return self.kubectl(*_STRICT_DRY_RUN, stdin=manifest, fails=True)
+
     def deploy(self, name: str = "llama", **spec: Any) -> Manifest:
         """Apply an LLMDeployment; by default the smallest that plans."""
         manifest = an_llm_deployment(name, **spec)
@@ -137,6 +180,12 @@ class Namespace:
             return None
 
         return wait_until(found, what=lambda: f"{kind} is {self.condition(kind, name)}, not {reason}")
+
+
+def as_yaml(manifest: Manifest) -> str:
+    """Return JSON that is YAML too, which has neither surrogate pairs nor every character JSON has."""
+    text = json.dumps(manifest, ensure_ascii=False)
+    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def an_llm_deployment(name: str = "llama", **spec: Any) -> Manifest:

@@ -40,7 +40,7 @@ class FakeCluster:
 
     async def apply(self, kind: Kind, manifest: Manifest, *, manager: str, force: bool) -> Applied:
         told = self._do(f"apply {manager}" + (" force" if force else ""), kind, manifest)
-        return told if isinstance(told, Applied) else Applied(manifest, created=True)
+        return told if isinstance(told, Applied) else Applied(as_stored(manifest), created=True)
 
     async def merge(self, kind: Kind, manifest: Manifest, *, manager: str) -> Manifest:
         self._do(f"merge {manager}", kind, manifest)
@@ -57,6 +57,20 @@ class FakeCluster:
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         self._do("create", kind, manifest)
         return manifest
+
+
+def as_stored(manifest: Manifest, uid: str = "c1") -> Manifest:
+    """Return what the API server stores of what we applied: with a uid, and with the fields we hold."""
+    content = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("name", "namespace")}
+    held = _fields({**content, "metadata": metadata})
+    entry = {"manager": "trtllm-operator", "operation": "Apply", "fieldsV1": held}
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": uid, "managedFields": [entry]}}
+
+
+def _fields(value: Any) -> Manifest:
+    """Return the fieldsV1 that applying this value gives, lists taken as atomic."""
+    return {f"f:{key}": _fields(below) for key, below in value.items()} if isinstance(value, dict) else {}
 
 
 class FakeMemory:

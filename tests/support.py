@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from trtllm_operator.naming import KIND
+
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
+
+TOLD = pytest.StashKey[list[str]]()
+"""Lines for the end of the test run."""
 
 
 class Golden:
@@ -19,7 +24,9 @@ class Golden:
         self._update = update
 
     def check(self, name: str, text: str) -> None:
-        path = GOLDEN / name
+        self.check_file(GOLDEN / name, text)
+
+    def check_file(self, path: Path, text: str) -> None:
         if self._update:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -30,4 +37,11 @@ class Golden:
 def examples() -> list[Any]:
     """Every example, as a parameter named after its file."""
     paths = sorted((ROOT / "examples").glob("[0-9]*.yaml"))
-    return [pytest.param(yaml.safe_load(path.read_text(encoding="utf-8")), id=path.stem) for path in paths]
+    return [pytest.param(_example(path), id=path.stem) for path in paths]
+
+
+def _example(path: Path) -> dict[str, Any]:
+    """Return the LLMDeployment of a file, which may hold other objects that it needs."""
+    documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    (found,) = (document for document in documents if document["kind"] == KIND)
+    return dict(found)

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from builders import a_plan, a_spec
-from fakes import FakeCluster, FakeMemory, Manifest
-from trtllm_operator.apply import apply, is_current, owns, prune
+from fakes import FakeCluster, FakeMemory, Manifest, as_stored
+from trtllm_operator.apply import apply, compact_fields, is_current, owns, prune
 from trtllm_operator.cluster import Applied, Cluster
 from trtllm_operator.errors import Conflict, Leftover, NameConflict, Rejected
 from trtllm_operator.kinds import AUTOSCALER, SERVICE
@@ -22,20 +22,6 @@ APPLY = "apply trtllm-operator"
 def _manifests(**spec: Any) -> tuple[Manifest, ...]:
     wanted = a_spec(**spec)
     return render(OWNER, wanted, a_plan(wanted), Settings())
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """The fieldsV1 that applying this value gives, lists taken as atomic."""
-    if isinstance(value, dict):
-        return {f"f:{key}": _fields(child) for key, child in value.items()}
-    return {}
-
-
-def _live(manifest: Manifest, uid: str = "c1") -> Manifest:
-    content = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("name", "namespace")}
-    entry = {"manager": "trtllm-operator", "operation": "Apply", "fieldsV1": _fields({**content, "metadata": metadata})}
-    return {**manifest, "metadata": {**manifest["metadata"], "uid": uid, "managedFields": [entry]}}
 
 
 async def _apply(
@@ -71,10 +57,18 @@ def test_an_object_of_which_we_hold_nothing_is_not_current() -> None:
         assert not is_current(manifest, live)
 
 
+def test_compact_fields_say_the_same() -> None:
+    for manifest in _manifests():
+        compact = compact_fields(as_stored(manifest))
+        assert is_current(manifest, compact)
+        foreign = {**compact["metadata"]["managedFields"][0], "fieldsV1": '{"f:data":{}}'}
+        assert not is_current(manifest, {**compact, "metadata": {**compact["metadata"], "managedFields": [foreign]}})
+
+
 async def test_what_is_current_costs_no_request() -> None:
     cluster, memory = FakeCluster(), FakeMemory()
     for manifest in _manifests():
-        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = _live(manifest)
+        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = as_stored(manifest)
     await _apply(cluster, memory, _manifests())
     assert cluster.requests == []
 
@@ -82,10 +76,10 @@ async def test_what_is_current_costs_no_request() -> None:
 async def test_a_changed_child_is_applied_by_force_and_by_its_uid() -> None:
     cluster, memory = FakeCluster(), FakeMemory()
     for manifest in _manifests():
-        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = _live(manifest)
+        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = as_stored(manifest)
     await _apply(cluster, memory, _manifests(gpus={"count": 8}))
-    assert cluster.said() == [(f"{APPLY} force", "Deployment")]
-    assert cluster.requests[0][2]["metadata"]["uid"] == "c1"
+    assert cluster.said() == [(f"{APPLY} force", "ConfigMap"), (f"{APPLY} force", "Deployment")]
+    assert [manifest["metadata"]["uid"] for _, _, manifest in cluster.requests] == ["c1", "c1"]
 
 
 async def test_a_stranger_in_memory_is_a_conflict() -> None:
@@ -140,7 +134,7 @@ async def test_a_child_of_a_deleted_predecessor_is_waited_for() -> None:
     cluster, memory = FakeCluster(), FakeMemory()
     predecessor = render(Owner(name="llama", namespace="team-a", uid="u0"), a_spec(), a_plan(), Settings())
     for manifest in predecessor:
-        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = _live(manifest)
+        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = as_stored(manifest)
     with pytest.raises(Leftover):
         await _apply(cluster, memory, _manifests())
     assert cluster.requests == []
@@ -149,7 +143,7 @@ async def test_a_child_of_a_deleted_predecessor_is_waited_for() -> None:
 async def test_replicas_are_handed_over_before_they_are_left_to_an_autoscaler() -> None:
     cluster, memory = FakeCluster(), FakeMemory()
     for manifest in _manifests(replicas=3):
-        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = _live(manifest)
+        memory.objects[(manifest["kind"], manifest["metadata"]["name"])] = as_stored(manifest)
     await _apply(cluster, memory, _manifests(scaling={"maxReplicas": 5}))
     deployments = [
         (verb, manifest["spec"].get("replicas")) for verb, kind, manifest in cluster.requests if kind == "Deployment"
@@ -159,7 +153,7 @@ async def test_replicas_are_handed_over_before_they_are_left_to_an_autoscaler() 
 
 async def test_what_others_added_is_replaced_where_the_child_would_be_invalid() -> None:
     cluster, memory = FakeCluster(), FakeMemory()
-    memory.objects[("Service", "llama")] = {**_live(_manifests()[1]), "spec": {}}
+    memory.objects[("Service", "llama")] = {**as_stored(_manifests()[1]), "spec": {}}
     memory.objects[("Service", "llama")]["metadata"]["managedFields"] = []
     answers = iter([Rejected("Duplicate value: http", status=422), None])
 
@@ -180,6 +174,6 @@ async def test_prune_deletes_what_is_ours_and_no_longer_wanted() -> None:
     cluster = FakeCluster()
     wanted = _manifests()
     scaler = next(m for m in _manifests(scaling={"maxReplicas": 2}) if m["kind"] == AUTOSCALER.kind)
-    owned = {SERVICE: [_live(wanted[1])], AUTOSCALER: [_live(scaler, uid="h1")]}
+    owned = {SERVICE: [as_stored(wanted[1])], AUTOSCALER: [as_stored(scaler, uid="h1")]}
     await prune(cast("Cluster", cluster), OWNER, wanted, owned)
     assert [(kind, manifest["metadata"]["uid"]) for _, kind, manifest in cluster.requests] == [(AUTOSCALER.kind, "h1")]

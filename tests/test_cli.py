@@ -40,7 +40,8 @@ def test_the_namespace_of_the_option_wins() -> None:
     ("text", "message"),
     [
         ("a: [", "not YAML"),
-        ("kind: Pod", "expected one LLMDeployment"),
+        ("kind: Pod", "expected an LLMDeployment"),
+        (f"{_object()}---\n{_object()}", "expected one LLMDeployment; found 2"),
         (_object("model: {uri: 'x'}, gpuz: 1"), "spec.gpuz"),
         (_object("replicas: 1"), "spec.model"),
     ],
@@ -50,6 +51,24 @@ def test_invalid_input_is_exit_code_2(text: str, message: str) -> None:
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_validate_names_file_and_line_of_every_problem(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(_object(), encoding="utf-8")
+    bad.write_text(_object(f"model: {{uri: '{LLAMA_70B}'}},\n gpus: {{cuont: 4}},\n gpuz: 1"), encoding="utf-8")
+    result = CliRunner().invoke(main, ["validate", "-f", str(good), "-f", str(bad)])
+    assert result.exit_code == 2
+    assert result.stdout == f"{good}: llama is valid\n"
+    assert result.stderr.splitlines() == [
+        f"{bad}:5: spec.gpus.cuont: unknown field; did you mean count?",
+        f"{bad}:6: spec.gpuz: unknown field; did you mean gpus?",
+    ]
+
+
+def test_validate_accepts_what_is_valid() -> None:
+    result = CliRunner().invoke(main, ["validate", "-f", "-"], input=_object())
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "<stdin>: llama is valid\n", "")
 
 
 def test_what_does_not_fit_is_exit_code_3() -> None:
@@ -85,21 +104,7 @@ def test_a_missing_kubeconfig_is_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_manifests_are_what_a_cluster_needs() -> None:
-    result = CliRunner().invoke(main, ["manifests", "-n", "ops"])
-    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(result.stdout)]
-    assert kinds == ["Namespace", "CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
-
-
 def test_crd_prints_the_committed_file() -> None:
     assert CliRunner().invoke(main, ["crd"]).stdout == (ROOT / "crds" / "llmdeployments.yaml").read_text(
         encoding="utf-8"
     )
-
-
-def test_rights_hold_no_wildcard_and_no_secret() -> None:
-    from trtllm_operator.rbac import rules
-
-    for rule in rules():
-        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-        assert not {"secrets", "pods/exec"} & set(rule["resources"])

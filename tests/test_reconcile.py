@@ -11,7 +11,7 @@ from builders import LLAMA_70B
 from fakes import FakeCluster, FakeMemory, Manifest
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, Forbidden, NotFound, OperatorError, Rejected, Unavailable
-from trtllm_operator.reconcile import Reconciler
+from trtllm_operator.reconcile import CHANGED_MEANWHILE, Reconciler
 from trtllm_operator.settings import Settings
 from trtllm_operator.workqueue import Key
 
@@ -37,21 +37,30 @@ def _reconciler(cluster: FakeCluster, memory: FakeMemory) -> Reconciler:
     )
 
 
+async def _settle(cluster: FakeCluster, memory: FakeMemory) -> None:
+    """Run passes until none asks for another one at once."""
+    while await _reconciler(cluster, memory)(KEY) == 0.0:
+        pass
+
+
 def _reason(memory: FakeMemory, kind: str = "Ready") -> str:
     conditions = memory.deployments[KEY]["status"]["conditions"]
     return str(next(condition["reason"] for condition in conditions if condition["type"] == kind))
 
 
-async def test_the_first_pass_writes_each_child_the_status_and_the_events_and_reads_nothing() -> None:
+def _refused() -> Manifest:
+    return {**_stored(), "spec": {"model": {"uri": "hf://acme/secret"}}}
+
+
+async def test_the_first_pass_writes_each_child_and_the_next_one_the_status_and_neither_reads() -> None:
     cluster, memory = FakeCluster(), FakeMemory(_stored())
+    assert await _reconciler(cluster, memory)(KEY) == 0.0
     assert await _reconciler(cluster, memory)(KEY) is None
     assert cluster.said() == [
         (APPLY, "ConfigMap"),
         (APPLY, "Service"),
         (APPLY, "Deployment"),
         STATUS,
-        ("create", "Event"),
-        ("create", "Event"),
     ]
     assert _reason(memory, "Planned") == "PlanSelected"
 
@@ -79,7 +88,7 @@ async def test_an_error_of_a_child_becomes_a_condition_and_comes_back(error: Ope
     cluster, memory = FakeCluster(), FakeMemory(_stored())
     cluster.answers[(APPLY, "Service")] = error
     with pytest.raises(type(error)):
-        await _reconciler(cluster, memory)(KEY)
+        await _settle(cluster, memory)
     assert _reason(memory) == reason
     assert (APPLY, "Deployment") in cluster.said(), "the other children are tried all the same"
 
@@ -96,21 +105,28 @@ async def test_an_error_of_the_status_leaves_the_pass(error: OperatorError) -> N
     cluster, memory = FakeCluster(), FakeMemory(_stored())
     cluster.answers[STATUS] = error
     with pytest.raises(type(error)):
-        await _reconciler(cluster, memory)(KEY)
+        await _settle(cluster, memory)
 
 
-@pytest.mark.parametrize("error", [NotFound("gone", status=404), Conflict("another uid", status=409)])
-async def test_a_status_of_an_object_that_is_gone_is_no_error(error: OperatorError) -> None:
-    cluster, memory = FakeCluster(), FakeMemory(_stored())
+@pytest.mark.parametrize(
+    ("error", "revisit"),
+    [
+        pytest.param(NotFound("gone", status=404), None, id="deleted"),
+        pytest.param(Conflict("another version", status=409), CHANGED_MEANWHILE, id="changed meanwhile"),
+    ],
+)
+async def test_a_status_of_an_object_that_is_gone_is_no_error(error: OperatorError, revisit: float | None) -> None:
+    cluster, memory = FakeCluster(), FakeMemory(_refused())
     cluster.answers[STATUS] = error
-    assert await _reconciler(cluster, memory)(KEY) is None
+    assert await _reconciler(cluster, memory)(KEY) == revisit
     assert ("create", "Event") not in cluster.said()
 
 
 async def test_a_lost_event_is_no_error() -> None:
-    cluster, memory = FakeCluster(), FakeMemory(_stored())
+    cluster, memory = FakeCluster(), FakeMemory(_refused())
     cluster.answers[("create", "Event")] = Unavailable("no", status=503)
     assert await _reconciler(cluster, memory)(KEY) is None
+    assert ("create", "Event") in cluster.said()
 
 
 async def test_an_object_whose_deletion_the_watch_missed_is_forgotten() -> None:
@@ -138,14 +154,15 @@ async def test_an_object_that_does_not_parse_is_told_and_not_tried_again() -> No
     assert message.startswith("spec.gpus.count: ")
 
 
-async def test_fields_of_a_newer_version_are_ignored() -> None:
-    cluster, memory = FakeCluster(), FakeMemory(_stored(novelty={"a": 1}))
-    await _reconciler(cluster, memory)(KEY)
-    assert _reason(memory, "Planned") == "PlanSelected"
-
-
 async def test_a_refused_spec_changes_nothing_that_runs() -> None:
     cluster, memory = FakeCluster(), FakeMemory(_stored(gpus={"count": 1}))
     await _reconciler(cluster, memory)(KEY)
     assert [verb for verb, _ in cluster.said()] == [STATUS[0], "create"]
     assert _reason(memory) == "InsufficientMemory"
+
+
+async def test_a_status_names_the_version_it_was_computed_from() -> None:
+    cluster, memory = FakeCluster(), FakeMemory(_stored())
+    await _settle(cluster, memory)
+    (told,) = [manifest for verb, _, manifest in cluster.requests if verb == STATUS[0]]
+    assert told["metadata"]["resourceVersion"] == "7"

@@ -9,13 +9,15 @@ import pytest
 import yaml
 from jinja2 import Environment, PackageLoader
 
-from builders import H100, a_plan, a_spec
+from builders import H100, a_plan, a_spec, a_verdict
 from support import GOLDEN, Golden, examples
 from trtllm_operator import objects
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import DIGEST_ANNOTATION
-from trtllm_operator.render import Manifest, Owner, parse, render
+from trtllm_operator.planned import Infeasible
+from trtllm_operator.render import Manifest, Owner, Renderings, parse, render
+from trtllm_operator.servable import servable
 from trtllm_operator.settings import Settings
 
 CONTEXTS = {
@@ -44,18 +46,32 @@ def _render(spec: LLMDeploymentSpec, uid: str = "") -> dict[str, Manifest]:
     return {manifest["kind"]: manifest for manifest in render(owner, spec, a_plan(spec), Settings())}
 
 
-@pytest.mark.parametrize("example", examples())
-def test_goldens(example: dict[str, Any], golden: Golden) -> None:
+def _texts(example: dict[str, Any]) -> dict[str, str]:
+    """Return what becomes of an example, by file name: its manifests, or why this release refuses it."""
     spec = LLMDeploymentSpec.model_validate(example["spec"], extra="forbid")
     name = example["metadata"]["name"]
-    for manifest in render(Owner(name=name, namespace="default"), spec, a_plan(spec), Settings()):
-        text = yaml.safe_dump(manifest, sort_keys=False)
-        golden.check(f"{name}/{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml", text)
+    verdict = servable(a_verdict(spec))
+    if isinstance(verdict, Infeasible):
+        return {"refusal.txt": f"{verdict.reason}: {verdict.message}\n"}
+    manifests = render(Owner(name=name, namespace="default"), spec, verdict, Settings())
+    return {
+        f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml": yaml.safe_dump(manifest, sort_keys=False)
+        for manifest in manifests
+    }
+
+
+@pytest.mark.parametrize("example", examples())
+def test_goldens(example: dict[str, Any], golden: Golden) -> None:
+    name = example["metadata"]["name"]
+    texts = _texts(example)
+    for file, text in texts.items():
+        golden.check(f"{name}/{file}", text)
+    assert {path.name for path in (GOLDEN / name).iterdir()} == set(texts), "delete the goldens that are left over"
 
 
 def test_no_golden_is_left_of_an_example_that_is_gone() -> None:
     names = {parameter.values[0]["metadata"]["name"] for parameter in examples()}
-    assert {path.name for path in GOLDEN.iterdir()} == names
+    assert {path.name for path in GOLDEN.iterdir()} == names | {"chart"}
 
 
 def test_rendering_twice_gives_the_same() -> None:
@@ -71,7 +87,7 @@ def test_the_gpu_limit_is_the_plan_s() -> None:
         spec = a_spec(**fields)
         made = a_plan(spec)
         container = _render(spec)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-        assert container["resources"] == {"limits": {"nvidia.com/gpu": made.tensor * made.pipeline}}
+        assert container["resources"] == {"limits": {"nvidia.com/gpu": made.layout.tensor * made.layout.pipeline}}
         assert "requests" not in container["resources"]
 
 
@@ -82,6 +98,22 @@ def test_an_autoscaler_owns_the_replicas() -> None:
     fixed = _render(a_spec(replicas=0))
     assert fixed["Deployment"]["spec"]["replicas"] == 0
     assert "HorizontalPodAutoscaler" not in fixed
+
+
+@pytest.mark.parametrize(
+    ("tag", "metrics"),
+    [
+        pytest.param("1.3.0rc24", ["trtllm_num_requests_waiting"], id="has-it"),
+        pytest.param("1.2.1", [], id="lacks-it"),
+    ],
+)
+def test_an_autoscaler_watches_a_metric_the_release_exports(tag: str, metrics: list[str]) -> None:
+    rendered = _render(a_spec(scaling={"maxReplicas": 3}, engine={"image": {"tag": tag}}))
+    watched = [
+        metric["pods"]["metric"]["name"]
+        for metric in rendered.get("HorizontalPodAutoscaler", {"spec": {"metrics": []}})["spec"]["metrics"]
+    ]
+    assert watched == metrics
 
 
 def test_the_owner_is_the_controller_and_does_not_change_the_digest() -> None:
@@ -100,7 +132,7 @@ def test_the_digest_changes_with_the_content() -> None:
 
 def test_metrics_switches_are_on() -> None:
     config = json.loads(_render(a_spec())["ConfigMap"]["data"]["engine.json"])
-    assert config == {"enable_iter_perf_stats": True, "return_perf_metrics": True}
+    assert (config["enable_iter_perf_stats"], config["return_perf_metrics"]) == (True, True)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -165,3 +197,35 @@ def test_pods_run_on_the_product_the_plan_is_for() -> None:
     pod = _render(a_spec())["Deployment"]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"nvidia.com/gpu.product": H100}
     assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "same"),
+    [
+        pytest.param(a_spec(), Settings(), True, id="equal inputs"),
+        pytest.param(a_spec(replicas=2), Settings(), False, id="another spec"),
+        pytest.param(a_spec(gpus={"count": 8}), Settings(), False, id="another plan"),
+        pytest.param(a_spec(), Settings(image_tag="x"), False, id="other settings"),
+    ],
+)
+def test_a_rendering_is_remembered_as_long_as_its_inputs_are_equal(
+    spec: LLMDeploymentSpec, settings: Settings, same: bool
+) -> None:
+    owner, renderings = Owner(name="llama", namespace="team-a", uid="1"), Renderings()
+    first = renderings.of(owner, a_spec(), a_plan(), Settings())
+    second = renderings.of(owner, spec, a_plan(spec), settings)
+    assert (second is first) == same
+    assert second == render(owner, spec, a_plan(spec), settings)
+
+
+def test_the_rendering_longest_unasked_for_is_forgotten() -> None:
+    renderings, owners = Renderings(limit=2), [Owner(name=name, namespace="team-a") for name in "abc"]
+
+    def of(owner: Owner) -> tuple[Manifest, ...]:
+        return renderings.of(owner, a_spec(), a_plan(), Settings())
+
+    first, second = of(owners[0]), of(owners[1])
+    assert of(owners[0]) is first
+    of(owners[2])
+    assert of(owners[0]) is first
+    assert of(owners[1]) is not second

@@ -17,7 +17,8 @@ from trtllm_operator.errors import (
 )
 from trtllm_operator.facts import Observed, Problem
 from trtllm_operator.observe import ProblemReason
-from trtllm_operator.plan import Reason
+from trtllm_operator.planned import Caution
+from trtllm_operator.refusals import Reason
 from trtllm_operator.status import Outcome, StatusReason, parse_status, status, transitions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -129,7 +130,7 @@ def test_events_tell_each_change_once() -> None:
     empty = parse_status({"observedGeneration": -1})
     loading = _told(Outcome(verdict=a_plan(), observed=LOADING))
     ready = _told(Outcome(verdict=a_plan(), observed=READY), loading)
-    assert [event.reason for event in transitions(empty, loading)] == ["PlanSelected", "WaitingForPods"]
+    assert [event.reason for event in transitions(empty, loading)] == []
     assert [event.reason for event in transitions(loading, ready)] == ["Ready"]
     assert list(transitions(ready, ready)) == []
 
@@ -149,7 +150,7 @@ def test_a_refusal_is_one_warning() -> None:
 @pytest.mark.parametrize(
     "raw", [None, {}, {"conditions": "x"}, {"plan": {"tensor": "many"}}, {"observedGeneration": "x"}]
 )
-def test_a_stored_status_that_does_not_parse_counts_as_never_written(raw: object) -> None:
+def test_a_stored_status_of_which_nothing_parses_counts_as_never_written(raw: object) -> None:
     assert parse_status(raw).observed_generation == -1
 
 
@@ -160,6 +161,6 @@ def test_foreign_conditions_are_left_to_their_owners() -> None:
     assert parse_status({"conditions": [foreign]}).conditions == ()
 
 
-@pytest.mark.parametrize("reason", [*Reason, *ProblemReason, *StatusReason])
+@pytest.mark.parametrize("reason", [*Reason, *Caution, *ProblemReason, *StatusReason])
 def test_every_reason_is_in_the_troubleshooting_page(reason: str) -> None:
     assert f"| `{reason}` |" in (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -7,7 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trtllm_operator.api import ApiModel
+from trtllm_operator.api_base import ApiModel
+from trtllm_operator.api_plan_status import MemoryStatus, PendingPlanStatus, PlanStatus, Rejected, StageStatus
+
+__all__ = [
+    "CapacityStatus",
+    "Condition",
+    "ConditionType",
+    "CostStatus",
+    "FailureStatus",
+    "LLMDeploymentStatus",
+    "MemoryStatus",
+    "ModelStatus",
+    "PendingPlanStatus",
+    "PlanStatus",
+    "Rejected",
+    "StageStatus",
+    "WorkloadStatus",
+]
 
 
 class ConditionType(StrEnum):
@@ -15,7 +32,12 @@ class ConditionType(StrEnum):
 
     READY = "Ready"
     PLANNED = "Planned"
+    CAPACITY_AVAILABLE = "CapacityAvailable"
+    MODEL_READY = "ModelReady"
     WORKLOAD_READY = "WorkloadReady"
+    SCALING_READY = "ScalingReady"
+    PAUSED = "Paused"
+    DEGRADED = "Degraded"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -55,7 +77,7 @@ class ModelStatus(ApiModel):
     """Number of parameters, for example 70.6B."""
 
     weights: str | None = None
-    """Size of the weights at the serving dtype."""
+    """Size of the weights at the serving dtype, in GiB. Example: 131.4Gi."""
 
     layers: int | None = None
     """Number of layers."""
@@ -69,95 +91,56 @@ class ModelStatus(ApiModel):
     checkpoint_dtype: str | None = None
     """Numeric format of the checkpoint's weights."""
 
-    source: Literal["Catalogue", "Spec"] | None = None
-    """Where these facts come from."""
+    source: Literal["Spec", "ConfigMap", "Hub", "Catalogue"] | None = None
+    """Where these facts come from; Spec when any was typed into spec.model.shape."""
 
 
-class MemoryStatus(ApiModel):
-    """Estimated memory of the fullest GPU."""
+class CapacityStatus(ApiModel):
+    """GPUs on the nodes the plan could use."""
 
-    total: str | None = None
-    """Memory of the GPU."""
+    matching_nodes: int | None = None
+    """Nodes with the plan's GPU product."""
 
-    weights: str | None = None
-    """Weights it holds."""
+    free_gpus: Annotated[int | None, Field(alias="freeGPUs")] = None
+    """GPUs on them that no pod requests."""
 
-    overhead: str | None = None
-    """CUDA context, buffers, graphs and activations."""
+    largest_free_block: int | None = None
+    """Most free GPUs on one node."""
 
-    kv_cache: str | None = None
-    """What is left for the KV cache at the free-memory fraction of 0.9."""
+    quota: str | None = None
+    """ResourceQuota that limits GPUs, and its numbers. Example: gpu-quota: 4 of 8 used."""
 
 
-class Rejected(ApiModel):
-    """A layout the planner looked at and did not choose."""
+class CostStatus(ApiModel):
+    """Price of what runs, from spec.cost."""
 
-    tensor: int
-    """Tensor parallel size."""
+    per_hour: str
+    """Price of all wanted replicas for one hour. Example: "10.00"."""
 
-    pipeline: int
-    """Pipeline parallel size."""
+    currency: str
+    """Currency, as three letters of ISO 4217."""
+
+
+class FailureStatus(ApiModel):
+    """The last failure of a serving pod; it stays after recovery."""
 
     reason: str
     """Why, as one word."""
 
-    detail: str
-    """Why, as a sentence with the numbers."""
+    message: str
+    """The engine's or the kubelet's own words."""
 
+    pod: str | None = None
+    """The pod."""
 
-class PlanStatus(ApiModel):
-    """The plan in force."""
+    exit_code: int | None = None
+    """Exit code of its serving container."""
 
-    id: str
-    """Digest of the planner's inputs; the same on the command line and in the cluster."""
+    hint: str | None = None
+    """What to change, naming a field."""
 
-    planner_version: str
-    """Version of the planner that made it."""
-
-    tensor: int
-    """Tensor parallel size."""
-
-    pipeline: int
-    """Pipeline parallel size."""
-
-    expert: int
-    """Expert parallel size."""
-
-    gpus: int
-    """GPUs per replica."""
-
-    nodes: int
-    """Nodes per replica."""
-
-    gpus_per_pod: int
-    """GPUs each pod requests: tensor x pipeline / nodes."""
-
-    gpu_product: str
-    """GPU product the pods run on."""
-
-    verdict: Literal["Fits", "Tight"]
-    """Fits, or Tight when it fits only with an optimistic estimate of the overhead."""
-
-    memory_per_gpu: Annotated[MemoryStatus | None, Field(alias="memoryPerGPU")] = None
-    """Estimated memory of the fullest GPU."""
-
-    max_kv_tokens: int | None = None
-    """Tokens the KV cache is estimated to hold."""
-
-    max_concurrent_sequences: int | None = None
-    """Sequences of the maximum length the KV cache is estimated to hold at once."""
-
-    summary: str
-    """The plan in one sentence."""
-
-    because: Annotated[tuple[str, ...], Field(max_length=16)] = ()
-    """The rule path; first the rung of the guide's decision tree."""
-
-    rejected: Annotated[tuple[Rejected, ...], Field(max_length=8)] = ()
-    """Layouts looked at before this one."""
-
-    warnings: Annotated[tuple[str, ...], Field(max_length=16)] = ()
-    """What to know before relying on it."""
+    time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    """When."""
 
 
 class WorkloadStatus(ApiModel):
@@ -203,5 +186,17 @@ class LLMDeploymentStatus(ApiModel):
     plan: PlanStatus | None = None
     """The plan in force."""
 
+    pending_plan: PendingPlanStatus | None = None
+    """The plan that waits for approval; absent when none does."""
+
+    capacity: CapacityStatus | None = None
+    """GPUs on the nodes the plan could use."""
+
+    cost: CostStatus | None = None
+    """Price of what runs; absent without spec.cost."""
+
     workloads: Annotated[tuple[WorkloadStatus, ...], Field(max_length=8)] = ()
     """The objects that run the model."""
+
+    last_failure: FailureStatus | None = None
+    """The last failure of a serving pod; it stays after recovery."""

@@ -182,9 +182,19 @@ def _fields(manifest: Manifest) -> Mapping[str, Any]:
     for entry in manifest["metadata"].get("managedFields", []):
         applied = entry.get("operation") == "Apply" and not entry.get("subresource")
         if applied and entry.get("manager") == FIELD_MANAGER:
-            fields: Mapping[str, Any] = entry.get("fieldsV1", {})
+            held = entry.get("fieldsV1", {})
+            fields: Mapping[str, Any] = json.loads(held) if isinstance(held, str) else held
             return fields or {"f:": {}}
     return {"f:": {}}
+
+
+def compact_fields(manifest: Manifest) -> Manifest:
+    """Return the object with who holds which fields as text: a fifth of the memory, and rarely read."""
+    entries = [
+        {**entry, "fieldsV1": json.dumps(entry.get("fieldsV1", {}), separators=(",", ":"))}
+        for entry in manifest["metadata"].get("managedFields", [])
+    ]
+    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": entries}}
 
 
 def _has_strange_content(manifest: Manifest) -> bool:

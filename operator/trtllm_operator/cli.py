@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -25,7 +24,11 @@ EXIT_INFEASIBLE = 3
 class _LazyGroup(click.Group):
     """Imports a command group of another module only when it is asked for."""
 
-    _elsewhere = {"sandbox": ("trtllm_operator.sandbox.cli", "sandbox")}  # noqa: RUF012 - fixed table
+    _elsewhere = {  # noqa: RUF012 - fixed table
+        "explain": ("trtllm_operator.cli_plan", "explain"),
+        "plan": ("trtllm_operator.cli_plan", "plan"),
+        "sandbox": ("trtllm_operator.sandbox.cli", "sandbox"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self._elsewhere])
@@ -52,6 +55,12 @@ def main() -> None:
 )
 @click.option("--context", help="Context of the kubeconfig. Default: the current one.")
 @click.option("--namespace", "-n", help="Serve one namespace only. Default: all.")
+@click.option(
+    "--read-nodes/--no-read-nodes",
+    default=True,
+    show_default=True,
+    help="List the cluster's nodes; without, every LLMDeployment must name spec.gpus.product.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of /healthz and /readyz.")
 @click.option(
     "--port",
@@ -68,9 +77,11 @@ def run(
     host: str,
     port: int,
     *,
+    read_nodes: bool,
     verbose: bool,
 ) -> None:
     """Run the operator until it is told to stop."""
+    import asyncio
     import logging
 
     from trtllm_operator.connection import Connection
@@ -88,7 +99,7 @@ def run(
     async def connect_and_serve() -> None:
         in_cluster = kubeconfig is None and context is None and Connection.is_in_cluster()
         connection = Connection.in_cluster() if in_cluster else Connection.from_kubeconfig(kubeconfig, context)
-        await serve(connection, Settings(), Options(namespace=namespace, host=host, port=port))
+        await serve(connection, Settings(), Options(namespace=namespace, read_nodes=read_nodes, host=host, port=port))
 
     try:
         asyncio.run(connect_and_serve())
@@ -106,7 +117,7 @@ def run(
 )
 @click.option("--nodes", multiple=True, metavar="NODESxGPUSxPRODUCT", help="GPU nodes to plan for; repeatable.")
 @click.option("--namespace", "-n", help="Namespace, where the object names none. Default: default.")
-def render(filename: Any, nodes: Sequence[str], namespace: str | None) -> None:
+def render(filename: IO[str], nodes: Sequence[str], namespace: str | None) -> None:
     """Print the manifests the operator would apply, without a cluster.
 
     Exit code 2 means that the input is invalid, 3 that no layout fits.
@@ -115,8 +126,10 @@ def render(filename: Any, nodes: Sequence[str], namespace: str | None) -> None:
 
     from trtllm_operator.gather import gather, labels_of
     from trtllm_operator.hardware import NodeGroup
-    from trtllm_operator.plan import Infeasible, plan
+    from trtllm_operator.plan import plan
+    from trtllm_operator.planned import Infeasible
     from trtllm_operator.render import render as manifests
+    from trtllm_operator.servable import servable
     from trtllm_operator.settings import Settings
 
     owner, spec = _read(filename.read(), namespace)
@@ -124,7 +137,7 @@ def render(filename: Any, nodes: Sequence[str], namespace: str | None) -> None:
         labels = list(labels_of(NodeGroup.parse(group) for group in nodes))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    verdict = plan(spec, gather(spec, labels))
+    verdict = servable(plan(spec, gather(spec, labels)))
     if isinstance(verdict, Infeasible):
         click.echo(f"{verdict.reason}: {verdict.message}", err=True)
         sys.exit(EXIT_INFEASIBLE)
@@ -133,51 +146,60 @@ def render(filename: Any, nodes: Sequence[str], namespace: str | None) -> None:
 
 
 def _read(text: str, namespace: str | None) -> tuple[Owner, LLMDeploymentSpec]:
-    """Parse one LLMDeployment strictly: an unknown field is an error here, where somebody can read it."""
-    import yaml
-    from pydantic import ValidationError
-
-    from trtllm_operator.api import LLMDeploymentSpec
-    from trtllm_operator.naming import API_VERSION, KIND
+    from trtllm_operator.documents import read_documents
+    from trtllm_operator.naming import KIND
     from trtllm_operator.render import Owner
 
-    try:
-        stored = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise click.UsageError(f"not YAML: {error}") from error
-    if not isinstance(stored, dict) or (stored.get("apiVersion"), stored.get("kind")) != (API_VERSION, KIND):
-        raise click.UsageError(f"expected one {KIND} of {API_VERSION}")
-    metadata = stored.get("metadata") or {}
-    if not isinstance(metadata.get("name"), str):
-        raise click.UsageError("metadata.name is missing")
-    try:
-        spec = LLMDeploymentSpec.model_validate(stored.get("spec") or {}, extra="forbid")
-    except ValidationError as error:
-        problems = "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise click.UsageError(problems) from error
-    return Owner(name=metadata["name"], namespace=namespace or metadata.get("namespace") or "default"), spec
-
-
-@main.command()
-def crd() -> None:
-    """Print the CustomResourceDefinition."""
-    from trtllm_operator.crd import crd_yaml
-
-    click.echo(crd_yaml(), nl=False)
+    documents = read_documents(text)
+    if documents.problems:
+        raise click.UsageError("\n".join(f"line {each.line}: {each.message}" for each in documents.problems))
+    if len(documents.valid) > 1:
+        raise click.UsageError(f"expected one {KIND}; found {len(documents.valid)}")
+    document = documents.valid[0]
+    return Owner(name=document.name, namespace=namespace or document.namespace or "default"), document.spec
 
 
 @main.command()
 @click.option(
-    "--namespace",
-    "-n",
-    default="trtllm-operator-system",
-    show_default=True,
-    help="Namespace of the operator.",
+    "-f",
+    "--filename",
+    "files",
+    required=True,
+    multiple=True,
+    type=click.File(encoding="utf-8"),
+    help="YAML with LLMDeployments; repeatable; - reads standard input.",
 )
-def manifests(namespace: str) -> None:
-    """Print what a cluster needs before the operator runs in it: namespace, CRD, account, role, binding."""
-    import yaml
+def validate(files: Sequence[IO[str]]) -> None:
+    """Check LLMDeployments without a cluster: fields, types, bounds.
 
-    from trtllm_operator.install import manifests as install
+    Prints every problem with its line; exit code 2 means that there is one. Rules over several fields are the API
+    server's: kubectl apply --dry-run=server.
+    """
+    from trtllm_operator.documents import read_documents
 
-    click.echo(yaml.safe_dump_all(install(namespace), sort_keys=False), nl=False)
+    results = [(file.name, read_documents(file.read())) for file in files]
+    for name, documents in results:
+        for each in documents.valid:
+            click.echo(f"{name}: {each.name} is valid")
+        for problem in documents.problems:
+            click.echo(f"{name}:{problem.line}: {problem.message}", err=True)
+    if any(documents.problems for _, documents in results):
+        sys.exit(EXIT_INVALID)
+
+
+@main.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["crd", "reference", "schema"]),
+    default="crd",
+    show_default=True,
+    help="The CRD, the field reference as Markdown, or a JSON schema for editors.",
+)
+def crd(form: str) -> None:
+    """Print the CustomResourceDefinition, or what is made from it."""
+    from trtllm_operator.crd import crd_yaml
+    from trtllm_operator.reference import editor_schema_json, reference
+
+    text = {"crd": crd_yaml, "reference": reference, "schema": editor_schema_json}[form]
+    click.echo(text(), nl=False)

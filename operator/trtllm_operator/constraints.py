@@ -1,183 +1,199 @@
-"""What makes a layout, or a whole spec, impossible. Each check returns the reason and a sentence with the numbers."""
+"""What makes a layout impossible for a model on a pool: one small check each, every refusal with its numbers.
+
+The limits are those of TensorRT-LLM (mapping.py, attention.py, the linear layers) and of the nodes.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from trtllm_operator.api import Dtype, LLMDeploymentSpec
+from trtllm_operator.api import Dtype
+from trtllm_operator.candidates import nvlink_domain
 from trtllm_operator.facts import GpuPool, ModelFacts
-from trtllm_operator.layouts import Layout
-from trtllm_operator.memory import GIB, GpuMemory
-
-Problem = tuple["Reason", str]
-"""A reason and the sentence that goes with it."""
-
-
-class Reason(StrEnum):
-    """Why a layout or a whole spec is refused."""
-
-    CONTEXT_EXCEEDS_MODEL = "ContextExceedsModel"
-    DTYPE_CHECKPOINT_MISMATCH = "DtypeCheckpointMismatch"
-    DTYPE_UNSUPPORTED_ON_GPU = "DtypeUnsupportedOnGPU"
-    EXPERT_PARALLEL_INVALID = "ExpertParallelInvalid"
-    EXPERT_PARALLEL_ON_DENSE = "ExpertParallelOnDense"
-    EXPERTS_NOT_DIVISIBLE = "ExpertsNotDivisible"
-    GPU_ARCH_UNSUPPORTED = "GPUArchUnsupported"
-    GPU_UNKNOWN = "GPUUnknown"
-    HEADS_NOT_DIVISIBLE = "HeadsNotDivisible"
-    INSUFFICIENT_MEMORY = "InsufficientMemory"
-    KV_HEADS_INDIVISIBLE = "KVHeadsIndivisible"
-    MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
-    MULTIPLE_NODES_UNSUPPORTED = "MultipleNodesUnsupported"
-    NO_GPUS = "NoGPUs"
-    NOT_ENOUGH_GPUS = "NotEnoughGPUs"
-    TENSOR_PARALLEL_ACROSS_NODES = "TensorParallelAcrossNodes"
-    TOO_MANY_STAGES = "TooManyStages"
+from trtllm_operator.hardware import Partition
+from trtllm_operator.parallel import Layout
+from trtllm_operator.refusals import Reason, Refusal
+from trtllm_operator.request import Request
 
 
-DEFAULT_MAX_SEQ_LEN = 8192
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One layout under examination. ``budget`` is the most GPUs a replica may use, None when nobody limits it."""
+
+    request: Request
+    model: ModelFacts
+    pool: GpuPool
+    layout: Layout
+    budget: int | None
 
 
-def mismatched_dtype(spec: LLMDeploymentSpec, model: ModelFacts) -> Problem | None:
-    """Whether the stated dtype is not the checkpoint's; 16-bit formats count as one."""
-    stated, actual = spec.dtype, model.checkpoint_dtype
-    sixteen_bit = {Dtype.BFLOAT16, Dtype.FLOAT16}
-    if stated in (None, Dtype.AUTO, actual) or {stated, actual} <= sixteen_bit:
+Check = Callable[[Case], Refusal | None]
+
+
+def first_refusal(case: Case) -> Refusal | None:
+    """Return the first hard constraint the layout breaks."""
+    return next((found for check in CHECKS if (found := check(case)) is not None), None)
+
+
+def partitioned(case: Case) -> Refusal | None:
+    """Whether several GPUs are wanted of slices or shares of one: MIG devices and time-sliced replicas have no NCCL."""
+    gpu = case.pool.gpu
+    if case.layout.gpus == 1 or gpu.partition is Partition.WHOLE:
         return None
-    known = [name for name, dtype in model.siblings if dtype == stated]
-    remedy = f"set spec.model.uri to hf://{known[0]}" if known else f"set spec.model.uri to a checkpoint in {stated}"
-    return (
-        Reason.DTYPE_CHECKPOINT_MISMATCH,
-        (
-            f"spec.dtype is {stated} but the weights of {model.name} are {actual}, and trtllm-serve takes the dtype "
-            f"from the checkpoint: {remedy}, or spec.dtype to {actual}"
-        ),
-    )
-
-
-def too_long(spec: LLMDeploymentSpec, model: ModelFacts) -> Problem | None:
-    """Whether the wanted sequence length exceeds what the model was made for."""
-    limit, wanted = model.max_position_embeddings, wanted_length(spec, model)
-    if limit is None or wanted <= limit:
-        return None
-    return (
-        Reason.CONTEXT_EXCEEDS_MODEL,
-        f"spec.engine.maxSeqLen is {wanted} tokens; {model.name} was made for at most {limit}",
-    )
-
-
-def wanted_length(spec: LLMDeploymentSpec, model: ModelFacts) -> int:
-    """Return the longest sequence to serve, in tokens."""
-    if spec.engine is not None and spec.engine.max_seq_len is not None:
-        return spec.engine.max_seq_len
-    return min(DEFAULT_MAX_SEQ_LEN, model.max_position_embeddings or DEFAULT_MAX_SEQ_LEN)
-
-
-def unsupported_by(pool: GpuPool, model: ModelFacts) -> Problem | None:
-    """Whether TensorRT-LLM has no kernels for this GPU, or none for these weights on it."""
-    gpu, dtype = pool.gpu, model.checkpoint_dtype
-    compute = (gpu.compute_major, gpu.compute_minor)
-    if compute < (8, 0):
-        return (
-            Reason.GPU_ARCH_UNSUPPORTED,
-            (
-                f"{gpu.product} has compute capability {gpu.compute_major}.{gpu.compute_minor}; "
-                "TensorRT-LLM needs 8.0 or newer: change spec.gpus.product"
-            ),
+    if gpu.partition is Partition.MIG:
+        return Refusal(
+            Reason.PARTITIONED_GPU,
+            f"{case.layout} needs {case.layout.gpus} GPUs that talk to each other, and {gpu.product} is a MIG slice: "
+            "set spec.gpus.count to 1 or spec.gpus.product to a whole GPU",
         )
-    needed = {Dtype.FP8: (8, 9), Dtype.NVFP4: (10, 0), Dtype.MXFP4: (9, 0)}.get(dtype, (8, 0))
-    if compute >= needed and not (dtype == Dtype.INT4 and compute >= (12, 0)):
-        return None
-    return (
-        Reason.DTYPE_UNSUPPORTED_ON_GPU,
-        (
-            f"{gpu.product} (compute capability {gpu.compute_major}.{gpu.compute_minor}) cannot run {dtype} weights, "
-            f"which need {needed[0]}.{needed[1]}: change spec.gpus.product or serve another checkpoint of {model.name}"
-        ),
+    return Refusal(
+        Reason.SHARED_GPU,
+        f"{case.layout} needs {case.layout.gpus} GPUs of its own, and {gpu.product} is time-sliced: "
+        "set spec.gpus.count to 1 or spec.gpus.product to a GPU that is not shared",
     )
 
 
-def count_problem(spec: LLMDeploymentSpec, pool: GpuPool, layout: Layout, budget: int | None) -> Problem | None:
-    """Whether the layout has too many GPUs for the pin, the budget or one node."""
-    count = spec.gpus.count if spec.gpus else None
+def counted(case: Case) -> Refusal | None:
+    """Whether the layout is not the pinned count, or beyond the budget."""
+    layout, count = case.layout, case.request.count
     if count is not None and layout.gpus != count:
-        return (
-            Reason.NOT_ENOUGH_GPUS,
-            f"TP={layout.tensor} x PP={layout.pipeline} is {layout.gpus} GPUs, not {count}",
-        )
-    if budget is not None and layout.gpus > budget:
-        return Reason.NOT_ENOUGH_GPUS, f"needs {layout.gpus} GPUs, at most {budget} may be used"
-    if layout.tensor > pool.gpus_per_node:
-        return (
-            Reason.TENSOR_PARALLEL_ACROSS_NODES,
-            f"TP={layout.tensor} exceeds the {pool.gpus_per_node} GPUs of one node",
-        )
-    if layout.gpus > pool.gpus_per_node:
-        return (
-            Reason.MULTIPLE_NODES_UNSUPPORTED,
-            (
-                f"needs {layout.gpus} GPUs over several nodes of {pool.gpus_per_node}; "
-                "a replica is one pod in this release"
-            ),
-        )
+        return Refusal(Reason.NOT_ENOUGH_GPUS, f"{layout} is {layout.gpus} GPUs, and spec.gpus.count is {count}")
+    if case.budget is not None and layout.gpus > case.budget:
+        return Refusal(Reason.NOT_ENOUGH_GPUS, f"needs {layout.gpus} GPUs, at most {case.budget} may be used")
     return None
 
 
-def divisibility_problem(model: ModelFacts, layout: Layout) -> Problem | None:
-    """Whether heads or layers cannot be shared out (attention.py and mapping.py of TensorRT-LLM)."""
-    tensor = layout.tensor
-    if model.attention_heads is not None and model.attention_heads % tensor:
-        return (
-            Reason.HEADS_NOT_DIVISIBLE,
-            f"{model.attention_heads} attention heads are not divisible by TP={tensor}",
-        )
-    heads = model.kv_heads
-    if heads is not None and (heads % tensor if heads >= tensor else tensor % heads):
-        return Reason.KV_HEADS_INDIVISIBLE, f"{heads} key-value heads and TP={tensor} do not divide"
-    if model.layers is not None and layout.pipeline > model.layers:
-        return Reason.TOO_MANY_STAGES, f"{model.layers} layers cannot fill {layout.pipeline} stages"
-    return None
-
-
-def expert_size(spec: LLMDeploymentSpec, model: ModelFacts, tensor: int) -> int:
-    """Return the expert parallel size: the pinned one, else the widest legal one."""
-    if spec.parallelism is not None and spec.parallelism.expert is not None:
-        return spec.parallelism.expert
-    if model.experts is None:
-        return 1
-    experts = model.experts
-    return max(size for size in range(1, tensor + 1) if tensor % size == 0 and experts % size == 0)
-
-
-def expert_problem(model: ModelFacts, tensor: int, expert: int) -> Problem | None:
-    """Whether the experts cannot be shared out: moe_tp x moe_ep = tp."""
-    if model.experts is None:
-        if expert == 1:
-            return None
-        return (
-            Reason.EXPERT_PARALLEL_ON_DENSE,
-            f"{model.name} has no experts; spec.parallelism.expert is {expert}",
-        )
-    if tensor % expert:
-        return Reason.EXPERT_PARALLEL_INVALID, f"EP={expert} does not divide TP={tensor}"
-    if model.experts % expert:
-        return Reason.EXPERTS_NOT_DIVISIBLE, f"{model.experts} experts are not divisible by EP={expert}"
-    return None
-
-
-def memory_problem(memory: GpuMemory, length: int) -> str | None:
-    """Whether one sequence of ``length`` tokens does not fit beside weights and overhead."""
-    use = f"weights {gib(memory.weights)} + overhead {gib(memory.overhead)} of {gib(memory.capacity)} GiB per GPU"
-    if memory.kv_tokens is None:
-        reserve = memory.capacity // 5
-        if memory.weights + memory.overhead + reserve <= memory.capacity:
-            return None
-        return f"{use} leave less than the {gib(reserve)} GiB kept for the KV cache of an unknown shape"
-    if memory.kv_tokens >= length:
+def tensor_within_nvlink(case: Case) -> Refusal | None:
+    """Whether tensor parallelism would cross from one node to another without NVLink between them."""
+    tensor, request, pool = case.layout.tensor * case.layout.context, case.request, case.pool
+    reach = max(pool.gpus_per_node, nvlink_domain(pool))
+    if tensor <= reach or request.allow_tensor_across_nodes:
         return None
-    return f"{use} leave room for {memory.kv_tokens} KV tokens, {length} needed"
+    return Refusal(
+        Reason.TENSOR_PARALLEL_ACROSS_NODES,
+        f"TP={tensor} exceeds the {reach} GPUs that NVLink or one node joins; "
+        "use pipeline stages, or set spec.parallelism.allowTensorAcrossNodes",
+    )
 
 
-def gib(size: int) -> str:
-    """Return bytes as GiB with one decimal."""
-    return f"{size / GIB:.1f}"
+def heads_divide(case: Case) -> Refusal | None:
+    """Attention heads % (tp x cp), unless every rank computes whole attention for its own requests."""
+    heads, layout = case.model.attention_heads, case.layout
+    ranks = layout.context * (1 if layout.attention_dp else layout.tensor)
+    if heads is None or heads % ranks == 0:
+        return None
+    with_context = f" x CP={layout.context}" if layout.context > 1 else ""
+    return Refusal(
+        Reason.HEADS_NOT_DIVISIBLE, f"{heads} attention heads are not divisible by TP={layout.tensor}{with_context}"
+    )
+
+
+def key_value_heads_divide(case: Case) -> Refusal | None:
+    """Key-value heads are shared out evenly, or each is repeated evenly; latent attention has none to share."""
+    heads, layout = case.model.kv_heads, case.layout
+    if heads is None or layout.attention_dp or case.model.latent_attention is not None:
+        return None
+    if (heads % layout.tensor if heads >= layout.tensor else layout.tensor % heads) == 0:
+        return None
+    return Refusal(
+        Reason.KV_HEADS_INDIVISIBLE,
+        f"{heads} key-value heads can neither be shared out nor repeated evenly over TP={layout.tensor}",
+    )
+
+
+def state_heads_divide(case: Case) -> Refusal | None:
+    """Heads and channels of recurrent layers % tp."""
+    state, layout = case.model.state_space, case.layout
+    if state is None or layout.attention_dp:
+        return None
+    for count, what in ((state.heads, "recurrent heads"), (state.conv_dim, "convolution channels")):
+        if count % layout.tensor:
+            return Refusal(Reason.HEADS_NOT_DIVISIBLE, f"{count} {what} are not divisible by TP={layout.tensor}")
+    return None
+
+
+def enough_layers(case: Case) -> Refusal | None:
+    """Each stage has at least one layer."""
+    layers, stages = case.model.layers, case.layout.pipeline
+    if layers is None or stages <= layers:
+        return None
+    return Refusal(Reason.TOO_MANY_STAGES, f"{layers} layers cannot fill PP={stages} stages")
+
+
+def experts_divide(case: Case) -> Refusal | None:
+    """moe_tp x moe_ep = tp, and every rank has equally many experts."""
+    experts, layout = case.model.experts, case.layout
+    if experts is None:
+        if layout.expert == 1:
+            return None
+        return Refusal(
+            Reason.EXPERT_PARALLEL_ON_DENSE,
+            f"{case.model.name} has 0 experts; remove spec.parallelism.expert, which is {layout.expert}",
+        )
+    if layout.tensor % layout.expert:
+        return Refusal(
+            Reason.EXPERT_PARALLEL_INVALID,
+            f"EP={layout.expert} does not divide TP={layout.tensor}; spec.parallelism.expert must",
+        )
+    if experts.count % layout.expert:
+        return Refusal(
+            Reason.EXPERTS_NOT_DIVISIBLE,
+            f"{experts.count} experts are not divisible by EP={layout.expert}; change spec.parallelism.expert",
+        )
+    return None
+
+
+def intermediate_divides(case: Case) -> Refusal | None:
+    """Feed-forward width % tp, and that of an expert % moe_tp."""
+    model, layout = case.model, case.layout
+    width = model.intermediate_size
+    if width is not None and width % layout.tensor:
+        return Refusal(
+            Reason.INTERMEDIATE_INDIVISIBLE, f"intermediate size {width} is not divisible by TP={layout.tensor}"
+        )
+    expert_width = model.experts.intermediate_size if model.experts else None
+    if expert_width is not None and expert_width % layout.expert_tensor:
+        return Refusal(
+            Reason.MOE_INTERMEDIATE_INDIVISIBLE,
+            f"intermediate size {expert_width} of an expert is not divisible by {layout.expert_tensor}, "
+            f"which is TP={layout.tensor} / EP={layout.expert}",
+        )
+    return None
+
+
+def blocks_divide(case: Case) -> Refusal | None:
+    """Each shard of a quantised layer is a multiple of the block that shares a scale.
+
+    Not so for mxfp4, whose shards are padded: gpt-oss is served by others with TP=8, which is 360 over blocks of 32.
+    """
+    model, layout = case.model, case.layout
+    block = model.quantization_block
+    if block is None or model.checkpoint_dtype in (Dtype.BFLOAT16, Dtype.FLOAT16, Dtype.MXFP4):
+        return None
+    shards = [(model.experts.intermediate_size, layout.expert_tensor, "an expert")] if model.experts else []
+    if not model.only_experts_quantized:
+        shards.append((model.intermediate_size, 1 if layout.attention_dp else layout.tensor, "a layer"))
+    for width, ways, what in shards:
+        if width is not None and ways > 1 and (width // ways) % block:
+            return Refusal(
+                Reason.QUANT_BLOCK_INDIVISIBLE,
+                f"intermediate size {width} of {what} over {ways} GPUs is {width // ways}, not a multiple of the "
+                f"quantisation block of {block}; use a smaller TP or a larger EP",
+            )
+    return None
+
+
+CHECKS: tuple[Check, ...] = (
+    partitioned,
+    counted,
+    tensor_within_nvlink,
+    heads_divide,
+    key_value_heads_divide,
+    state_heads_divide,
+    enough_layers,
+    experts_divide,
+    intermediate_divides,
+    blocks_divide,
+)
+"""Cheapest first; the first one that fails is the one users read."""

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, made from the models in ``api.py``.
+"""The CustomResourceDefinition, made from the models in ``api.py`` and ``api_status.py``.
 
 pydantic's JSON schema becomes a structural schema: references inlined, ``anyOf [X, null]`` folded into X (optional
 means absent), titles and client-side defaults dropped where the API server must not store them.
@@ -10,17 +10,22 @@ from typing import Any
 
 import yaml
 
-from trtllm_operator.api import NAME_RULE, ApiModel, LLMDeploymentSpec
+from trtllm_operator.api import NAME_RULE, LLMDeploymentSpec
+from trtllm_operator.api_base import ApiModel
 from trtllm_operator.api_status import LLMDeploymentStatus
 from trtllm_operator.naming import GROUP, KIND, PLURAL, VERSION
 
 Schema = dict[str, Any]
 
+_NEUTRAL: tuple[Any, ...] = (None, "Auto", "auto", [], {})
+"""Defaults that ask for nothing, as False does: stored in every object they would only be in the reader's way."""
+
 _KEPT = frozenset(
     {
         "default", "description", "enum", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
         "minItems", "minLength", "minProperties", "minimum", "pattern", "properties", "required", "type",
-        "x-kubernetes-validations",
+        "x-kubernetes-int-or-string", "x-kubernetes-list-map-keys", "x-kubernetes-list-type",
+        "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
     }
 )  # fmt: skip
 
@@ -40,6 +45,8 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
         kept["properties"] = {name: _structural(child, definitions) for name, child in kept["properties"].items()}
     if "items" in kept:
         kept["items"] = _structural(kept["items"], definitions)
+    if kept.get("x-kubernetes-preserve-unknown-fields"):
+        return kept
     if isinstance(node.get("additionalProperties"), dict):
         kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     return kept
@@ -49,8 +56,10 @@ def _own_keys(node: Schema) -> Schema:
     kept = {k: v for k, v in node.items() if k in _KEPT}
     if "const" in node:
         kept["enum"] = [node["const"]]
-    if kept.get("default", ...) in (None, [], {}):
+    if kept.get("default", ...) is False or kept.get("default", ...) in _NEUTRAL:
         del kept["default"]
+    if kept.get("x-kubernetes-int-or-string"):
+        del kept["type"]
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())
     if kept.get("type") == "integer":
@@ -114,6 +123,7 @@ def _columns() -> list[Schema]:
         column("GPU", ".status.plan.gpuProduct", priority=1),
         column("Plan", ".status.plan.summary", priority=1),
         column("URL", ".status.url", priority=1),
+        column("Cost", ".status.cost.perHour", priority=1),
     ]
 
 
@@ -140,6 +150,7 @@ def crd() -> Schema:
                     "served": True,
                     "storage": True,
                     "additionalPrinterColumns": _columns(),
+                    "selectableFields": [{"jsonPath": ".spec.model.uri"}, {"jsonPath": ".spec.dtype"}],
                     "subresources": {
                         "status": {},
                         "scale": {

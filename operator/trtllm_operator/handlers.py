@@ -37,9 +37,10 @@ GRACE = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run: one namespace or all, and where the probes listen (port 0: nowhere)."""
+    """How to run: one namespace or all, with or without the nodes, and where the probes listen (port 0: nowhere)."""
 
     namespace: str | None = None
+    read_nodes: bool = True
     host: str = "127.0.0.1"
     port: int = 0
     workers: int = 8
@@ -53,7 +54,7 @@ async def run(connection: Connection, settings: Settings, options: Options) -> N
         return await reconciler(key)
 
     queue = WorkQueue(work, workers=options.workers, expected=OperatorError)
-    watches = Watches(cluster, queue.add, namespace=options.namespace)
+    watches = Watches(cluster, queue.add, namespace=options.namespace, read_nodes=options.read_nodes)
     reconciler = Reconciler(cluster=cluster, memory=watches, settings=settings, now=lambda: datetime.now(UTC))
     server = None
     if options.port:
@@ -134,8 +135,22 @@ def _registry(connection: Connection, watches: Watches) -> kopf.OperatorRegistry
     return registry
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps kopf from copying every object twice per event, for differences that nobody here asks for."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
 def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.posting.enabled = False

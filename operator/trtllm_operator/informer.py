@@ -146,7 +146,7 @@ class Informer:
         if self.problem is None:
             logger.warning("cannot watch %s: %s", self.kind.plural, error)
         self.problem = str(error)
-        return self._missing_retry
+        return 0.0  # a right that is missing, or an API server that has just started and forbids everything
 
     async def _relist(self) -> None:
         items, version = await self._cluster.list(self.kind, self._namespace, labels=self._labels)

@@ -26,6 +26,8 @@ DIGEST_ANNOTATION = f"{GROUP}/digest"
 """Digest of the manifest the operator last applied to this child."""
 
 MAX_NAME_LENGTH = 40
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""A Service of the same name must be a DNS-1035 label."""
 
 
 def common_labels(name: str) -> dict[str, str]:

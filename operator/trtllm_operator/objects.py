@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from trtllm_operator import engine
 from trtllm_operator.api import LLMDeploymentSpec, PullPolicy
+from trtllm_operator.engine_versions import EngineRelease
 from trtllm_operator.hardware import PRODUCT_LABEL
 from trtllm_operator.memory import weight_bytes
 from trtllm_operator.naming import GROUP, common_labels, config_map_name, selector_labels
-from trtllm_operator.plan import Plan
+from trtllm_operator.planned import Plan
 from trtllm_operator.settings import Settings
 
 ENGINE_CONFIG_ANNOTATION = f"{GROUP}/engine-config"
@@ -125,9 +126,12 @@ def service(name: str, namespace: str) -> ServiceContext:
     )
 
 
-def autoscaler(name: str, namespace: str, spec: LLMDeploymentSpec) -> AutoscalerContext | None:
-    """Fill the HorizontalPodAutoscaler, or None when the replicas are fixed."""
+def autoscaler(name: str, namespace: str, spec: LLMDeploymentSpec, release: EngineRelease) -> AutoscalerContext | None:
+    """Fill the HorizontalPodAutoscaler, or None when the replicas are fixed or the release lacks the metric."""
     if spec.scaling is None:
+        return None
+    metric = engine.scaling_metric(spec.scaling.metric, release)
+    if metric is None:
         return None
     return AutoscalerContext(
         name=name,
@@ -135,7 +139,7 @@ def autoscaler(name: str, namespace: str, spec: LLMDeploymentSpec) -> Autoscaler
         labels=common_labels(name),
         min_replicas=spec.scaling.min_replicas,
         max_replicas=spec.scaling.max_replicas,
-        metric=engine.METRIC_NAMES[spec.scaling.metric],
+        metric=metric,
         target=spec.scaling.target,
     )
 
@@ -200,11 +204,16 @@ def _startup_seconds(plan: Plan, settings: Settings) -> int:
     return settings.minimum_startup_seconds + weight_bytes(plan.model) // settings.load_bytes_per_second
 
 
+def image_tag(spec: LLMDeploymentSpec, settings: Settings) -> str:
+    """Return the tag of the image that serves."""
+    image = spec.engine.image if spec.engine else None
+    return (image and image.tag) or settings.image_tag
+
+
 def _image(spec: LLMDeploymentSpec, settings: Settings) -> str:
     image = spec.engine.image if spec.engine else None
     repository = (image and image.repository) or settings.image_repository
-    tag = (image and image.tag) or settings.image_tag
-    return f"{repository}:{tag}"
+    return f"{repository}:{image_tag(spec, settings)}"
 
 
 def _token(spec: LLMDeploymentSpec) -> TokenReference | None:

@@ -15,17 +15,30 @@ def _rule(kind: Kind, verbs: list[str], suffix: str = "") -> Rule:
     return {"apiGroups": [kind.group], "resources": [kind.plural + suffix], "verbs": verbs}
 
 
-def rules() -> list[Rule]:
-    """Return the rules. Server-side apply needs create and patch; deletes carry a uid precondition."""
+def namespaced_rules() -> list[Rule]:
+    """Return the rules about objects in namespaces: a Role suffices where the operator serves one namespace.
+
+    Server-side apply needs create and patch; deletes carry a uid precondition.
+    """
     return [
         _rule(LLM_DEPLOYMENT, ["get", "list", "watch"]),
         _rule(LLM_DEPLOYMENT, ["patch"], "/status"),
         # blockOwnerDeletion needs this where OwnerReferencesPermissionEnforcement is on.
         _rule(LLM_DEPLOYMENT, ["update"], "/finalizers"),
         *(_rule(kind, ["get", "list", "watch", "create", "patch", "delete"]) for kind in KINDS),
-        *(_rule(kind, ["list", "watch"]) for kind in OBSERVED_KINDS),
+        *(_rule(kind, ["list", "watch"]) for kind in OBSERVED_KINDS if kind.namespaced),
         _rule(EVENT, ["create"]),
     ]
+
+
+def node_rules() -> list[Rule]:
+    """Return the rules about objects outside namespaces, all of which the operator can do without."""
+    return [_rule(kind, ["list", "watch"]) for kind in OBSERVED_KINDS if not kind.namespaced]
+
+
+def rules() -> list[Rule]:
+    """Return every rule."""
+    return [*namespaced_rules(), *node_rules()]
 
 
 def cluster_role() -> dict[str, Any]:

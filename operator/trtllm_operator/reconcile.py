@@ -7,7 +7,7 @@ conditions. An error while writing the status leaves the pass and makes the queu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -24,11 +24,16 @@ from trtllm_operator.kinds import CHILD_KINDS, DEPLOYMENT, EVENT, KINDS, LLM_DEP
 from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
 from trtllm_operator.observe import observe
 from trtllm_operator.ownership import controller_uid
-from trtllm_operator.plan import Infeasible, Plan, plan
-from trtllm_operator.render import Manifest, Owner, render
+from trtllm_operator.plan import plan
+from trtllm_operator.planned import Infeasible, Plan
+from trtllm_operator.render import Manifest, Owner, Renderings
+from trtllm_operator.servable import servable
 from trtllm_operator.settings import Settings
 from trtllm_operator.status import Outcome, Transition, parse_status, status, transitions
 from trtllm_operator.workqueue import Key
+
+CHANGED_MEANWHILE = 1.0
+"""Seconds until the next pass when the object changed during this one; the event of an edit makes it earlier."""
 
 
 class Memory(Protocol):
@@ -67,6 +72,7 @@ class Reconciler:
     memory: Memory
     settings: Settings
     now: Callable[[], datetime]
+    renderings: Renderings = field(default_factory=Renderings)
 
     async def __call__(self, key: Key) -> float | None:
         """Run one pass; the seconds until the next visit when an error may heal, else None.
@@ -77,13 +83,17 @@ class Reconciler:
         if stored is None or "deletionTimestamp" in stored["metadata"]:
             return None
         before = parse_status(stored.get("status"))
+        new = before.observed_generation < 0 and self._observe(key, stored) is None
         outcome = await self._step(key, stored, before)
+        if new and outcome.error is None and outcome.observed is not None:
+            # Told when those that wait have their children too: in a burst every pod starts before any status is told.
+            return 0.0
         if outcome.error is not None and outcome.error.__class__ is NotFound:
             return None  # the namespace or the object went away in between: garbage collection does the rest
         generation = stored["metadata"]["generation"]
         after = status(before, key.name, key.namespace, generation, outcome, self.now())
-        if _dump(after) != _dump(before):
-            await self._tell(key, stored, before, after)
+        if _dump(after) != _dump(before) and not await self._tell(key, stored, before, after):
+            return CHANGED_MEANWHILE
         if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
             raise outcome.error
         return None
@@ -92,7 +102,7 @@ class Reconciler:
         verdict: Plan | Infeasible | None = None
         try:
             spec = _parse(stored)
-            verdict = plan(spec, gather(spec, self.memory.gpu_nodes()), current=before.plan)
+            verdict = servable(plan(spec, gather(spec, self.memory.gpu_nodes()), current=before.plan))
             if isinstance(verdict, Plan):
                 await self._apply(key, stored, spec, verdict, first_pass=before.observed_generation < 0)
             return Outcome(verdict=verdict, observed=self._observe(key, stored))
@@ -103,7 +113,7 @@ class Reconciler:
         self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, *, first_pass: bool
     ) -> None:
         owner = Owner(name=key.name, namespace=key.namespace, uid=stored["metadata"]["uid"])
-        manifests = render(owner, spec, made, self.settings)
+        manifests = self.renderings.of(owner, spec, made, self.settings)
         if not first_pass and any(self._is_missing(manifest) for manifest in manifests):
             await self._confirm(key, owner)
         await apply(self.cluster, owner, manifests, self.memory.child, self.memory.observe, first_pass=first_pass)
@@ -131,21 +141,31 @@ class Reconciler:
             workload = None
         return observe(workload, list(self.memory.pods(key)))
 
-    async def _tell(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> None:
+    async def _tell(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> bool:
+        """Write the status; False when the object is not the version it was computed for any more."""
         metadata = stored["metadata"]
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": metadata["uid"]},
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": metadata["uid"],
+                # A watch that goes on from an old version tells old statuses first: what follows from them is late.
+                "resourceVersion": metadata["resourceVersion"],
+            },
             "status": _dump(after),
         }
         try:
             written = await self.cluster.apply_status(LLM_DEPLOYMENT, manifest, manager=FIELD_MANAGER)
-        except (NotFound, Conflict):
-            return  # deleted, or deleted and made anew under another uid: that one has its own events
+        except NotFound:
+            return True  # deleted: there is nobody to tell
+        except Conflict:
+            return False
         self.memory.remember(written)
         for transition in transitions(before, after):
             await self._post(key, metadata["uid"], transition)
+        return True
 
     async def _post(self, key: Key, uid: str, transition: Transition) -> None:
         stamp = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import OrderedDict
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trtllm_operator import engine, objects
+from trtllm_operator import engine, objects, strict_yaml
 from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.engine_versions import find_release
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import API_VERSION, DIGEST_ANNOTATION, KIND
-from trtllm_operator.plan import Plan
+from trtllm_operator.planned import Plan
 from trtllm_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -38,18 +40,6 @@ class Owner:
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 """YAML folds some Unicode line breaks inside a quoted string and has no surrogate pairs, so these are escaped its
 way."""
-
-
-class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Refuses duplicate keys, which PyYAML would silently resolve to the last one. libyaml makes it fast."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = True) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate keys: {', '.join(twice)}", node.start_mark)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
 
 
 def _as_json(value: object) -> str:
@@ -75,21 +65,44 @@ def render(owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings
 
     An object that is not wanted is not rendered; pruning removes it.
     """
-    run = engine.command(plan, spec.model.uri)
+    release = find_release(objects.image_tag(spec, settings))
+    run = engine.command(plan, spec.model.uri, release)
     contexts = {
         "ConfigMap": objects.config_map(owner.name, owner.namespace, run),
         "Service": objects.service(owner.name, owner.namespace),
         "Deployment": objects.deployment(owner.name, owner.namespace, spec, plan, run, settings),
-        "HorizontalPodAutoscaler": objects.autoscaler(owner.name, owner.namespace, spec),
+        "HorizontalPodAutoscaler": objects.autoscaler(owner.name, owner.namespace, spec, release),
     }
     return tuple(
         _owned(_manifest(kind.kind, context), owner) for kind in KINDS if (context := contexts[kind.kind]) is not None
     )
 
 
+class Renderings:
+    """Remembers what was rendered last for an object: one change is followed by several events, and passes.
+
+    Holds the ``limit`` objects that were rendered or asked for last; manifests are never changed by those who read
+    them.
+    """
+
+    def __init__(self, limit: int = 512) -> None:
+        self._limit = limit
+        self._known: OrderedDict[Owner, tuple[LLMDeploymentSpec, Plan, Settings, tuple[Manifest, ...]]] = OrderedDict()
+
+    def of(self, owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings) -> tuple[Manifest, ...]:
+        """Return the manifests; rendered when any input differs from the last time."""
+        known = self._known.pop(owner, None)
+        if known is None or known[:3] != (spec, plan, settings):
+            known = (spec, plan, settings, render(owner, spec, plan, settings))
+        self._known[owner] = known
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+        return known[3]
+
+
 def parse(text: str) -> Manifest:
     """Parse one rendered manifest. Raises yaml.YAMLError for a duplicate key or several documents."""
-    manifest = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - derived from SafeLoader
+    manifest = strict_yaml.load(text)
     if not isinstance(manifest, dict):
         raise yaml.YAMLError("a template must render to one mapping")
     return manifest

@@ -12,25 +12,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from trtllm_operator.api_status import (
     Condition,
     ConditionType,
     LLMDeploymentStatus,
-    MemoryStatus,
-    ModelStatus,
-    PlanStatus,
-    Rejected,
     WorkloadStatus,
 )
 from trtllm_operator.engine import PORT
 from trtllm_operator.errors import Forbidden, InvalidObject, Leftover, NameConflict, OperatorError
 from trtllm_operator.errors import Rejected as RejectedManifest
-from trtllm_operator.facts import ModelFacts, Observed
-from trtllm_operator.memory import GIB, weight_bytes
+from trtllm_operator.facts import Observed
 from trtllm_operator.naming import NAME_LABEL
-from trtllm_operator.plan import PLANNER_VERSION, Infeasible, Plan
+from trtllm_operator.plan_status import model_status, plan_status
+from trtllm_operator.planned import Infeasible, Plan
+from trtllm_operator.stored import read_status
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -87,11 +82,8 @@ class _Finding:
 
 
 def parse_status(raw: Any) -> LLMDeploymentStatus:
-    """Read a stored status. One that does not parse counts as never written; conditions of others are left out."""
-    try:
-        stored = LLMDeploymentStatus.model_validate(raw or {})
-    except ValidationError:
-        return LLMDeploymentStatus()
+    """Read a stored status; conditions of others are left out."""
+    stored = read_status(raw)
     own = tuple(sorted((c for c in stored.conditions if c.type in _OWN_TYPES), key=lambda c: c.type))
     return stored.model_copy(update={"conditions": own})
 
@@ -115,14 +107,17 @@ def status(
         ready_replicas=observed.ready if observed else 0,
         selector=f"{NAME_LABEL}={name}",
         ready=f"{observed.ready}/{observed.wanted}" if observed else "0/0",
-        model=_model(verdict.model) if verdict is not None and verdict.model is not None else previous.model,
-        plan=_plan(verdict) if isinstance(verdict, Plan) else previous.plan,
+        model=model_status(verdict.model) if verdict is not None and verdict.model is not None else previous.model,
+        plan=plan_status(verdict) if isinstance(verdict, Plan) else previous.plan,
         workloads=(WorkloadStatus(kind=observed.kind, name=observed.name, ready=observed.settled),) if observed else (),
     )
 
 
 def transitions(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iterator[Transition]:
-    """Yield one event for each condition whose status or reason changed; Ready speaks only when it becomes True."""
+    """Yield one event for each change that somebody should hear of: a new plan in place of another, trouble, Ready.
+
+    A first plan and a normal start are told by the status alone: an event is one more write for each object.
+    """
     known = {condition.type: condition for condition in before.conditions}
     told = {condition.type: condition for condition in after.conditions}
     for condition in (told[kind] for kind in _TOLD_BY_EVENTS if kind in told):
@@ -130,20 +125,22 @@ def transitions(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iter
         changed = old is None or (old.status, old.reason) != (condition.status, condition.reason)
         if condition.type == ConditionType.PLANNED and before.plan and after.plan:
             changed = changed or before.plan.id != after.plan.id
-        if not changed or _repeats(condition):
+        if not changed or _goes_without_saying(condition, old):
             continue
-        alarming = condition.status == "False" and condition.reason not in _PASSING
-        kind: Literal["Normal", "Warning"] = "Warning" if alarming else "Normal"
+        kind: Literal["Normal", "Warning"] = "Warning" if condition.status == "False" else "Normal"
         yield Transition(type=kind, reason=condition.reason, message=condition.message)
 
 
-def _repeats(condition: Condition) -> bool:
-    """Whether another condition tells the same: Ready=False copies its cause, and Ready=True covers the workload's."""
+def _goes_without_saying(condition: Condition, old: Condition | None) -> bool:
+    """Whether it is part of a normal start, or another condition tells the same.
+
+    Ready=False copies its cause, and Ready=True covers the workload's.
+    """
     if condition.type == ConditionType.READY:
         return condition.status != "True"
     if condition.type == ConditionType.WORKLOAD_READY:
-        return condition.status == "True" or condition.reason == StatusReason.NOT_APPLIED
-    return False
+        return condition.status == "True" or condition.reason in (*_PASSING, StatusReason.NOT_APPLIED)
+    return condition.status == "True" and old is None
 
 
 def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> _Finding:
@@ -228,48 +225,4 @@ def _dated(finding: _Finding, previous: LLMDeploymentStatus, generation: int, no
         message=finding.message[:4096],
         last_transition_time=now.strftime("%Y-%m-%dT%H:%M:%SZ") if flipped or old is None else old.last_transition_time,
         observed_generation=generation,
-    )
-
-
-def _model(model: ModelFacts) -> ModelStatus:
-    return ModelStatus(
-        name=model.name,
-        architecture=model.architecture,
-        parameters=f"{model.parameters / 1e9:.1f}B",
-        weights=f"{weight_bytes(model) / GIB:.1f}Gi",
-        layers=model.layers,
-        attention_heads=model.attention_heads,
-        kv_heads=model.kv_heads,
-        checkpoint_dtype=model.checkpoint_dtype,
-        source=model.source,
-    )
-
-
-def _plan(made: Plan) -> PlanStatus:
-    memory = made.memory
-    return PlanStatus(
-        id=made.id,
-        planner_version=PLANNER_VERSION,
-        tensor=made.tensor,
-        pipeline=made.pipeline,
-        expert=made.expert,
-        gpus=made.gpus,
-        nodes=1,
-        gpus_per_pod=made.gpus,
-        gpu_product=made.pool.gpu.product,
-        verdict=made.verdict,
-        memory_per_gpu=MemoryStatus(
-            total=f"{memory.capacity / GIB:.1f}Gi",
-            weights=f"{memory.weights / GIB:.1f}Gi",
-            overhead=f"{memory.overhead / GIB:.1f}Gi",
-            kv_cache=f"{memory.kv_cache / GIB:.1f}Gi",
-        ),
-        max_kv_tokens=memory.kv_tokens,
-        max_concurrent_sequences=made.max_concurrent_sequences,
-        summary=made.summary,
-        because=made.because,
-        rejected=tuple(
-            Rejected(tensor=no.tensor, pipeline=no.pipeline, reason=no.reason, detail=no.detail) for no in made.rejected
-        ),
-        warnings=made.warnings,
     )

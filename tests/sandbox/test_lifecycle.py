@@ -79,7 +79,9 @@ def start_script() -> list[str]:
 def test_detached_life(run: Run, state: Path, processes: Processes, wait: Wait) -> None:
     directory = state / "trtllm-operator" / "sandboxes" / "default"
 
-    answer = run("up", "--nodes", "1x4xNVIDIA-H200", "--nodes", "2x8xNVIDIA-H100-80GB-HBM3", "--audit")
+    answer = run(
+        "up", "--nodes", "1x4xNVIDIA-H200", "--nodes", "2x8xNVIDIA-H100-80GB-HBM3", "--audit", "--with", "inference"
+    )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines() == [
         f'export KUBECONFIG="{directory}/kubeconfig"',
@@ -95,6 +97,18 @@ def test_detached_life(run: Run, state: Path, processes: Processes, wait: Wait) 
     assert one_error(run("kubeconfig", "--service-account", "default/nobody"))
     assert "default  up" in run("list").stdout
     assert one_error(run("up")) == "sandbox 'default' is running already"
+
+    assert run("install", "keda").returncode == 0
+    kubectl = [f"{directory}/bin/kubectl", f"--kubeconfig={directory}/kubeconfig", "get", "crds", "--output=name"]
+    assert subprocess.check_output(kubectl, text=True).splitlines() == [
+        f"customresourcedefinition.apiextensions.k8s.io/{name}"
+        for name in (
+            "clustertriggerauthentications.keda.sh",
+            "inferencepools.inference.networking.k8s.io",
+            "scaledobjects.keda.sh",
+            "triggerauthentications.keda.sh",
+        )
+    ]
 
     status = run("status")
     assert (status.returncode, status.stdout.count("running")) == (0, 5)
@@ -199,6 +213,7 @@ def test_component_that_cannot_start_is_one_clear_error(
         pytest.param(["--nodes", "1x8xNVIDIA-H1000"], "not in the catalogue", id="product"),
         pytest.param(["--nodes", "eight"], "is not NODESxGPUSxPRODUCT", id="shape"),
         pytest.param(["--port", "70000"], "70000 is not in the range", id="port"),
+        pytest.param(["--with", "keda,istio"], "no add-on 'istio'; there are: lws, keda", id="addon"),
     ],
 )
 def test_bad_command_line_exits_with_two(run: Run, arguments: list[str], message: str) -> None:

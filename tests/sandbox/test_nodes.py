@@ -38,6 +38,13 @@ def test_node_offers_its_gpus() -> None:
     assert "spec" not in node
 
 
+def test_shared_gpus_are_offered_more_than_once() -> None:
+    (node,) = node_manifests([NodeGroup.parse("1x4xNVIDIA-H200-SHARED")], "1.36.3")
+    labels = node["metadata"]["labels"]
+    assert (labels["nvidia.com/gpu.count"], labels["nvidia.com/gpu.replicas"]) == ("4", "2")
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "8"
+
+
 @pytest.mark.parametrize("product", catalogue())
 def test_every_known_product_gives_valid_names_and_labels(product: str) -> None:
     (*_, node) = node_manifests([NodeGroup(nodes=11, gpus=8, product=product)], "1.36.3")

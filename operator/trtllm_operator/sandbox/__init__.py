@@ -4,7 +4,8 @@ etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK, all on 1
 admission, scheduling, quota and status; it proves nothing about the performance of a GPU.
 """
 
+from trtllm_operator.sandbox.addons import ADDONS
 from trtllm_operator.sandbox.errors import SandboxError
 from trtllm_operator.sandbox.handle import DEFAULT_NODES, ComponentStatus, Sandbox
 
-__all__ = ["DEFAULT_NODES", "ComponentStatus", "Sandbox", "SandboxError"]
+__all__ = ["ADDONS", "DEFAULT_NODES", "ComponentStatus", "Sandbox", "SandboxError"]

@@ -7,18 +7,22 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trtllm_operator.sandbox import kubeconfig
+from trtllm_operator.sandbox import kubeconfig, lws
+from trtllm_operator.sandbox.addons import install_crds
 from trtllm_operator.sandbox.apiserver import ApiError, Client
 from trtllm_operator.sandbox.components import Component, Ports, control_plane
 from trtllm_operator.sandbox.errors import SandboxError
 from trtllm_operator.sandbox.logs import last_words
 from trtllm_operator.sandbox.nodes import node_manifests
-from trtllm_operator.sandbox.pki import write_pki, write_private
+from trtllm_operator.sandbox.paths import write_private
+from trtllm_operator.sandbox.pki import write_pki
 from trtllm_operator.sandbox.process import free_ports, port_is_free, spawn
 
 if TYPE_CHECKING:
@@ -49,10 +53,8 @@ def bring_up(supervisor: Supervisor) -> None:
         for name in ("etcd", "kube-apiserver"):
             supervisor.start(components.pop(name))
         _wait_healthy(supervisor, "kube-apiserver")
-    if spec.operator:
-        # Before the garbage collector starts: a kind that comes later is not collected for its first half minute.
-        with _timed(supervisor, "the operator's CRD, account and rights"):
-            _install_operator(supervisor)
+    # Kinds come before the garbage collector: one that comes later is not collected for its first half minute.
+    components |= _install_kinds(supervisor, client, server, ports)
     with _timed(supervisor, f"{', '.join(components)} and {len(nodes)} nodes"):
         for component in components.values():
             supervisor.start(component)
@@ -77,7 +79,7 @@ def _wait_healthy(supervisor: Supervisor, name: str) -> None:
 
 
 def _ports(api: int | None) -> dict[str, int]:
-    names = ("api", "etcd", "etcd_peer", "controller_manager", "scheduler", "kwok", "operator")
+    names = [field.name for field in fields(Ports)]
     chosen = [port for port in free_ports(len(names) + 1) if port != api]
     ports = dict(zip(names, chosen, strict=False))
     return ports if api is None else {**ports, "api": api}
@@ -140,6 +142,23 @@ def _install_operator(supervisor: Supervisor) -> None:
         if manifest["kind"] == "CustomResourceDefinition":
             name = manifest["metadata"]["name"]
             _kubectl(supervisor, "wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
+
+
+def _install_kinds(supervisor: Supervisor, client: Client, server: str, ports: Ports) -> dict[str, Component]:
+    """Install the kinds of the operator and of the add-ons; return the controllers that are still to be started."""
+    spec, layout, kubectl = supervisor.spec, supervisor.layout, partial(_kubectl, supervisor)
+    if spec.operator:
+        with _timed(supervisor, "the operator's CRD, account and rights"):
+            _install_operator(supervisor)
+    if spec.addons:
+        with _timed(supervisor, f"the CRDs of {', '.join(spec.addons)}"):
+            install_crds(spec.addons, kubectl, layout.temporary)
+    if "lws" not in spec.addons:
+        return {}
+    controller = lws.prepare_controller(
+        kubectl, client, server, layout, webhook_port=ports.lws_webhook, probe_port=ports.lws_probe
+    )
+    return {controller.name: controller}
 
 
 def _start_operator(supervisor: Supervisor, server: str, port: int) -> None:

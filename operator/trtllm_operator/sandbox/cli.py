@@ -13,6 +13,7 @@ import click
 
 from trtllm_operator.hardware import NodeGroup, feature_labels
 from trtllm_operator.sandbox import binaries
+from trtllm_operator.sandbox.addons import ADDONS, checked_addons
 from trtllm_operator.sandbox.errors import SandboxError
 from trtllm_operator.sandbox.handle import DEFAULT_NODES, Sandbox
 from trtllm_operator.sandbox.toolsets import KUBERNETES_VERSION
@@ -46,6 +47,21 @@ def _checked_nodes(_: click.Context, __: click.Parameter, values: Sequence[str])
     return tuple(values)
 
 
+def _checked_addons(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return checked_addons(name for value in values for name in value.split(","))
+    except SandboxError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_addons = click.option(
+    "--with",
+    "addons",
+    multiple=True,
+    callback=_checked_addons,
+    metavar="ADDON[,ADDON...]",
+    help=f"Third-party APIs: {', '.join(ADDONS)}. lws runs its controller too; repeatable.",
+)
 _name = click.option(
     "--name", default=_DEFAULT_NAME, show_default=True, help="Name of the sandbox; several can coexist."
 )
@@ -70,6 +86,7 @@ def sandbox() -> None:
     metavar="NxGxPRODUCT",
     help="Nodes x GPUs per node x GPU product; repeatable.",
 )
+@_addons
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the API server.  [default: a free one]")
 @click.option("--kubernetes-version", default=KUBERNETES_VERSION, show_default=True, metavar="X.Y.Z")
 @click.option("--audit", is_flag=True, help="Write an audit log of every request.")
@@ -86,11 +103,12 @@ def up(name: str, **options: Any) -> None:
 
 @sandbox.command()
 @click.option("--kubernetes-version", default=KUBERNETES_VERSION, show_default=True, metavar="X.Y.Z")
-def build(kubernetes_version: str) -> None:
+@_addons
+def build(kubernetes_version: str, addons: tuple[str, ...]) -> None:
     """Find or build every binary, without starting anything, and print where each is."""
     _show_progress()
     with _one_line_errors():
-        found = binaries.resolve(binaries.checked_kubernetes_version(kubernetes_version))
+        found = binaries.resolve(binaries.checked_kubernetes_version(kubernetes_version), addons)
     for tool, path in found.items():
         click.echo(f"{tool}\t{path}".expandtabs(26))
 
@@ -102,6 +120,17 @@ def down(name: str) -> None:
     with _one_line_errors():
         Sandbox.find(name).down()
     click.echo(f"sandbox {name!r} is down", err=True)
+
+
+@sandbox.command()
+@_name
+@click.argument("addon", type=click.Choice(list(ADDONS)))
+def install(name: str, addon: str) -> None:
+    """Install an add-on into a sandbox that runs."""
+    _show_progress()
+    with _one_line_errors():
+        Sandbox.find(name).install(addon)
+    click.echo(f"{addon} is installed in sandbox {name!r}", err=True)
 
 
 @sandbox.command()
@@ -156,6 +185,14 @@ def list_() -> None:
         state = "up" if found.alive else "dead"
         rows.append((found.name, state, found.server, facts.get("kubernetes", ""), " ".join(facts.get("nodes", []))))
     _table(("NAME", "STATE", "SERVER", "KUBERNETES", "NODES"), rows)
+
+
+@sandbox.command()
+def helm() -> None:
+    """Find or build Helm, which the sandbox itself does not need, and print where it is."""
+    _show_progress()
+    with _one_line_errors():
+        click.echo(binaries.helm())
 
 
 def _state(state: str, *, healthy: bool) -> str:

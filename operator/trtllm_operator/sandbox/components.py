@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
 SERVICE_CIDR = "10.96.0.0/16"
@@ -22,6 +23,8 @@ class Ports:
     scheduler: int
     kwok: int
     operator: int
+    lws_webhook: int
+    lws_probe: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ class Component:
     argv: tuple[str, ...]
     endpoint: str
     health: str
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Component:
+        """Read what ``dataclasses.asdict`` made, after it travelled as JSON."""
+        return cls(**{**fields, "argv": tuple(fields["argv"])})
 
 
 def control_plane(layout: Layout, ports: Ports, *, audit: bool) -> dict[str, Component]:

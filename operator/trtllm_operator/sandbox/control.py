@@ -38,6 +38,7 @@ class Conversation:
         request = _read_line(connection)
         self.command = str(request.get("command", ""))
         self.component = str(request.get("component", ""))
+        self.argument: dict[str, Any] = request.get("argument") or {}
 
     def reply(self, answer: dict[str, Any]) -> None:
         """Send the answer; a caller that went away is no trouble of ours."""
@@ -75,13 +76,13 @@ class Listener:
         return Conversation(connection)
 
 
-def ask(path: Path, command: str, component: str = "") -> dict[str, Any]:
+def ask(path: Path, command: str, component: str = "", argument: dict[str, Any] | None = None) -> dict[str, Any]:
     """Send one command to the supervisor and return its answer; raises SandboxError when it refuses."""
     try:
         with socket.socket(socket.AF_UNIX) as connection, _short_address(path) as address:
             connection.settimeout(_TIMEOUT)
             connection.connect(address)
-            request = {"command": command, "component": component}
+            request = {"command": command, "component": component, "argument": argument}
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = _read_line(connection)
     except OSError as error:

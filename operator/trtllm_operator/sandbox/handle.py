@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
 import secrets
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from trtllm_operator.hardware import NodeGroup, feature_labels
-from trtllm_operator.sandbox import binaries, claim, control, kubeconfig, paths
+from trtllm_operator.sandbox import binaries, claim, control, kubeconfig, lws, paths
+from trtllm_operator.sandbox.addons import checked_addons, install_crds
 from trtllm_operator.sandbox.apiserver import Client
 from trtllm_operator.sandbox.components import Layout
 from trtllm_operator.sandbox.errors import SandboxError
+from trtllm_operator.sandbox.launch import close, launch
+from trtllm_operator.sandbox.process import free_ports
 from trtllm_operator.sandbox.spec import SandboxSpec
-from trtllm_operator.sandbox.toolsets import KUBERNETES_VERSION
+from trtllm_operator.sandbox.toolsets import KUBERNETES_VERSION, LWS_CONTROLLER
 
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_NODES = ("2x8xNVIDIA-H100-80GB-HBM3",)
-# The package may run from a source tree that the caller alone has put on its path.
-_SOURCE = str(Path(__file__).parents[2])
 _DOWN_SECONDS = 30.0
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -54,11 +52,12 @@ class Sandbox:
         self._process = process
 
     @classmethod
-    def start(
+    def start(  # noqa: PLR0913 - one keyword for each option of the command line
         cls,
         *,
         name: str | None = None,
         nodes: Sequence[str] = DEFAULT_NODES,
+        addons: Collection[str] = (),
         port: int | None = None,
         kubernetes_version: str = KUBERNETES_VERSION,
         audit: bool = False,
@@ -76,18 +75,20 @@ class Sandbox:
         layout = Layout(paths.state_directory(name))
         _refuse_or_clear(name, layout)
         version = binaries.checked_kubernetes_version(kubernetes_version)
+        wanted = checked_addons(addons)
         spec = SandboxSpec(
             name=name,
             directory=str(layout.root),
             nodes=tuple(nodes),
+            addons=wanted,
             port=port,
             kubernetes_version=version,
             audit=audit,
             operator=operator,
             detach=detach,
-            binaries={tool: str(path) for tool, path in binaries.resolve(version).items()},
+            binaries={tool: str(path) for tool, path in binaries.resolve(version, wanted).items()},
         )
-        return cls(name, _launch(spec))
+        return cls(name, launch(spec))
 
     @classmethod
     def find(cls, name: str) -> Sandbox:
@@ -184,12 +185,50 @@ class Sandbox:
         """Let a frozen component go on (SIGCONT)."""
         self._ask("resume", name)
 
+    def install(self, name: str) -> None:
+        """Install an add-on and wait until it works; it is no error when it is installed already."""
+        (addon,) = checked_addons([name])
+        if not self.alive:
+            raise SandboxError(f"sandbox {self.name!r} is not running")
+        install_crds([addon], self._kubectl, self._layout.temporary)
+        if addon == "lws":
+            self._install_lws()
+
+    def _install_lws(self) -> None:
+        if LWS_CONTROLLER in {component.name for component in self.status()}:
+            self.start_component(LWS_CONTROLLER)
+            return
+        for tool, path in binaries.resolve_addons(["lws"]).items():
+            (self.bin / tool).unlink(missing_ok=True)  # an earlier attempt may have failed after this
+            (self.bin / tool).symlink_to(path)
+        webhook_port, probe_port = free_ports(2)
+        controller = lws.prepare_controller(
+            self._kubectl,
+            Client(self._layout),
+            self.server,
+            self._layout,
+            webhook_port=webhook_port,
+            probe_port=probe_port,
+        )
+        control.ask(self._layout.socket, "run", controller.name, asdict(controller))
+        _wait(f"{controller.name} is not healthy", lambda: self._healthy(controller.name), _START_SECONDS)
+
+    def _kubectl(self, *arguments: str) -> None:
+        command = [str(self.binary("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
+        environment = {"HOME": str(self._layout.temporary)}
+        try:
+            subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_START_SECONDS, check=True)
+        except subprocess.CalledProcessError as error:
+            raise SandboxError(f"kubectl {arguments[0]} failed: {' '.join(error.stderr.split())}") from error
+        except subprocess.TimeoutExpired as error:
+            raise SandboxError(f"kubectl {arguments[0]} has not ended after {_START_SECONDS:.0f} s") from error
+
     def down(self) -> None:
         """End every process and remove every file; it is no error when the sandbox is down already."""
         with contextlib.suppress(SandboxError):  # a dead supervisor does not answer: then we sweep
             control.ask(self._layout.socket, "down")
         if self._process is not None:
-            _close(self._process)
+            close(self._process)
             self._process = None
         _wait(f"sandbox {self.name!r} does not go down", lambda: not self.alive, _DOWN_SECONDS)
         claim.clear(self._layout)
@@ -225,63 +264,6 @@ def _refuse_or_clear(name: str, layout: Layout) -> None:
         old.down()
     else:
         raise SandboxError(f"sandbox {name!r} is running already")
-
-
-def _launch(spec: SandboxSpec) -> subprocess.Popen[bytes] | None:
-    """Start the supervisor and follow its reports until the sandbox is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trtllm_operator.sandbox.supervisor"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, not the supervisor's
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([_SOURCE, *_existing_path()])},
-    )
-    try:
-        _follow(process, spec)
-    except BaseException:
-        _close(process)
-        raise
-    if not spec.detach:
-        return process
-    _send(process, "detach\n")
-    _close(process)
-    return None
-
-
-def _existing_path() -> list[str]:
-    return list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
-
-
-def _follow(process: subprocess.Popen[bytes], spec: SandboxSpec) -> None:
-    _send(process, spec.dumps() + "\n")
-    for line in process.stdout or ():
-        report = json.loads(line)
-        match report["event"]:
-            case "progress":
-                _LOG.info("%s", report["message"])
-            case "failed":
-                raise SandboxError(report["message"])
-            case _:
-                return
-    raise SandboxError(f"the supervisor of sandbox {spec.name!r} ended before the sandbox was ready")
-
-
-def _send(process: subprocess.Popen[bytes], text: str) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(text.encode())
-            process.stdin.flush()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Let go of the lifeline and wait until the supervisor has ended, or has become independent."""
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-    if process.stdout is not None:
-        process.stdout.read()  # the end of its output is the end of the supervisor, whosever child it is
-        process.stdout.close()
-    process.wait()
 
 
 def _wait(problem: str, condition: Callable[[], bool], seconds: float) -> None:

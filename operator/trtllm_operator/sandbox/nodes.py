@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from trtllm_operator.hardware import GPU_RESOURCE, NodeGroup, feature_labels
+from trtllm_operator.hardware import GPU_RESOURCE, REPLICAS_LABEL, NodeGroup, feature_labels
 
 _OTHER = re.compile(r"[^a-z0-9]+")
 _BASE_LENGTH = 56  # leaves "-9999" within the 63 characters of a label value
@@ -35,12 +35,13 @@ def _base_name(product: str) -> str:
 
 
 def _node(name: str, group: NodeGroup, kubernetes_version: str) -> dict[str, Any]:
+    features = feature_labels(group)
     resources = {
         "cpu": "128",
         "memory": "1Ti",
         "ephemeral-storage": "4Ti",
         "pods": "110",
-        GPU_RESOURCE: str(group.gpus),
+        GPU_RESOURCE: str(group.gpus * int(features[REPLICAS_LABEL])),
     }
     identity = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
     information = {
@@ -61,7 +62,7 @@ def _node(name: str, group: NodeGroup, kubernetes_version: str) -> dict[str, Any
         "metadata": {
             "name": name,
             "labels": {
-                **feature_labels(group),
+                **features,
                 "kubernetes.io/arch": "amd64",
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",

@@ -1,4 +1,4 @@
-"""Where the sandbox keeps its state and its binaries, after the XDG base directory specification."""
+"""Where the sandbox keeps its state and its binaries, after the XDG base directory specification, and how privately."""
 
 from __future__ import annotations
 
@@ -41,3 +41,10 @@ def remove_empty_parents(directory: Path, levels: int) -> None:
             parent.rmdir()
         except OSError:
             return
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

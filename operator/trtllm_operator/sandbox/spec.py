@@ -16,6 +16,7 @@ class SandboxSpec:
     name: str
     directory: str
     nodes: tuple[str, ...]
+    addons: tuple[str, ...]
     port: int | None
     kubernetes_version: str
     audit: bool
@@ -35,4 +36,4 @@ class SandboxSpec:
     def loads(cls, line: str) -> SandboxSpec:
         """Read what ``dumps`` wrote."""
         fields: dict[str, Any] = json.loads(line)
-        return cls(**{**fields, "nodes": tuple(fields["nodes"])})
+        return cls(**{**fields, "nodes": tuple(fields["nodes"]), "addons": tuple(fields["addons"])})

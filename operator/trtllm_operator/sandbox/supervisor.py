@@ -180,6 +180,10 @@ class Supervisor:
             if conversation.command == "down":
                 conversation.keep()
                 raise Stopped
+            if conversation.command == "run":
+                self.start(Component.from_json(conversation.argument))
+                conversation.reply({})
+                return
             conversation.reply(self._obey(conversation.command, conversation.component))
 
     def _obey(self, command: str, name: str) -> dict[str, Any]:

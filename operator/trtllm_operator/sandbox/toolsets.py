@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import resources
 
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.16"
 KWOK_VERSION = "0.8.0"
+HELM_VERSION = "4.3.1"
+LWS_VERSION = "0.9.0"
+
+LWS_CONTROLLER = "lws-controller-manager"
 
 _EPOCH = "1970-01-01T00:00:00Z"
 
@@ -85,6 +89,31 @@ def tool_sets(kubernetes_version: str) -> Iterator[ToolSet]:
         packages=("kwok",),
         module_packages=("sigs.k8s.io/kwok/cmd/kwok",),
         ldflags=f"-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v{KWOK_VERSION}",
+    )
+
+
+def addon_tool_sets(addons: Collection[str]) -> Iterator[ToolSet]:
+    """Yield the tool sets of those add-ons that run a controller."""
+    if "lws" in addons:
+        yield ToolSet(
+            name="lws",
+            version=LWS_VERSION,
+            pinned=True,
+            packages=(LWS_CONTROLLER,),
+            module_packages=("sigs.k8s.io/lws/cmd",),
+            ldflags=f"-s -w -X sigs.k8s.io/lws/pkg/version.GitVersion=v{LWS_VERSION}",
+        )
+
+
+def helm() -> ToolSet:
+    """Return Helm, which no control plane needs: built only when somebody asks for it."""
+    return ToolSet(
+        name="helm",
+        version=HELM_VERSION,
+        pinned=True,
+        packages=("helm",),
+        module_packages=("helm.sh/helm/v4/cmd/helm",),
+        ldflags=f"-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}",
     )
 
 

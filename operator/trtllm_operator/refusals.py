@@ -1,0 +1,43 @@
+"""Why a layout, or a whole spec, cannot be served. Each reason has a line in docs/troubleshooting.md."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reason(StrEnum):
+    """Why a layout or a whole spec is refused."""
+
+    CONTEXT_EXCEEDS_MODEL = "ContextExceedsModel"
+    DTYPE_CHECKPOINT_MISMATCH = "DtypeCheckpointMismatch"
+    DTYPE_UNSUPPORTED_ON_GPU = "DtypeUnsupportedOnGPU"
+    EXPERT_PARALLEL_INVALID = "ExpertParallelInvalid"
+    EXPERT_PARALLEL_ON_DENSE = "ExpertParallelOnDense"
+    EXPERTS_NOT_DIVISIBLE = "ExpertsNotDivisible"
+    FIELD_NOT_SUPPORTED = "FieldNotSupported"
+    GPU_ARCH_UNSUPPORTED = "GPUArchUnsupported"
+    GPU_UNKNOWN = "GPUUnknown"
+    HEADS_NOT_DIVISIBLE = "HeadsNotDivisible"
+    HETEROGENEOUS_NOT_ALLOWED = "HeterogeneousNotAllowed"
+    HETEROGENEOUS_TENSOR_PARALLEL = "HeterogeneousTensorParallel"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    INTERMEDIATE_INDIVISIBLE = "IntermediateIndivisible"
+    KV_HEADS_INDIVISIBLE = "KVHeadsIndivisible"
+    MODEL_SIZE_UNKNOWN = "ModelSizeUnknown"
+    MOE_INTERMEDIATE_INDIVISIBLE = "MoEIntermediateIndivisible"
+    MULTIPLE_NODES_UNSUPPORTED = "MultipleNodesUnsupported"
+    NO_GPUS = "NoGPUs"
+    NOT_ENOUGH_GPUS = "NotEnoughGPUs"
+    PARTITIONED_GPU = "PartitionedGPU"
+    QUANT_BLOCK_INDIVISIBLE = "QuantBlockIndivisible"
+    SHARED_GPU = "SharedGPU"
+    TENSOR_PARALLEL_ACROSS_NODES = "TensorParallelAcrossNodes"
+    TOO_MANY_STAGES = "TooManyStages"
+
+
+class Refusal(NamedTuple):
+    """A reason, and the sentence with the numbers and the field to change."""
+
+    reason: Reason
+    sentence: str

@@ -1,0 +1,216 @@
+"""The stand: one sandbox for many scenes, each with a namespace, a proxy and an operator of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from control_plane import Cluster, Manifest, Namespace, fresh_namespace, wait_until
+from faults.operator_process import OperatorProcess
+from faults.proxy import Armed, Proxy
+from faults.rules import WRITES, EventFault, On, RequestFault, Rule
+from faults.trace import Trace
+from trtllm_operator.connection import Connection
+from trtllm_operator.sandbox import Sandbox
+from trtllm_operator.sandbox.kubeconfig import token_kubeconfig
+
+Result = TypeVar("Result")
+
+OPERATOR_NAMESPACE = "trtllm-operator-system"
+ACCOUNT = "trtllm-operator"
+OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{ACCOUNT}"
+
+
+class Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stand", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Result], seconds: float = 30) -> Result:
+        """Run to the end and return the result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+class AuditLog:
+    """What the operators did, by namespace; reads on from where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._entries: defaultdict[str, list[Manifest]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def of(self, namespace: str) -> list[Manifest]:
+        with self._lock, self._path.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                entry = json.loads(line)
+                if entry["user"]["username"] == OPERATOR_USER:
+                    self._entries[entry.get("objectRef", {}).get("namespace", "")].append(entry)
+            return list(self._entries[namespace])
+
+
+class Scene:
+    """One namespace, the operator that serves it, the proxy between them, and the trace of what happened."""
+
+    def __init__(self, stand: Stand, namespace: Namespace, directory: Path) -> None:
+        self.stand = stand
+        self.namespace = namespace
+        self.trace = Trace(Connection.from_kubeconfig(stand.sandbox.kubeconfig), namespace.name)
+        self.proxy = Proxy(stand.sandbox.server, stand.tls, directory / "pki")
+        stand.loop.run(self.proxy.start())
+        self._kubeconfig = directory / "kubeconfig"
+        self._kubeconfig.write_text(stand.operator_kubeconfig(self.proxy.url, directory / "pki"), encoding="utf-8")
+        self.operator = OperatorProcess(self._kubeconfig, namespace.name, directory / "operator.log")
+        self.proxy.kill = self.operator.kill
+        stand.loop.run(self.trace.start())
+        self._directory = directory
+        self._others: list[OperatorProcess] = []
+
+    def arm(self, on: On, do: RequestFault | EventFault, *, skip: int = 0, times: int | None = 1) -> Armed:
+        """Put a rule to work."""
+        return self.proxy.arm(Rule(on=on, do=do, skip=skip, times=times))
+
+    def disarm(self, *armed: Armed) -> None:
+        """End rules, and with them what they hold up."""
+        for one in armed:
+            self.stand.loop.run(self.proxy.disarm(one))
+
+    def until_fired(self, armed: Armed, times: int = 1, seconds: float = 30) -> None:
+        """Wait until a rule has fired this often."""
+        wait_until(lambda: armed.fired >= times, seconds, what=lambda: f"{armed.rule} fired {armed.fired} times")
+
+    def cut(self, *resources: str) -> None:
+        """Break the open watches of these resources, or all."""
+        self.stand.loop.run(self.proxy.cut(*resources))
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the operator, or start it again."""
+        self.stand.loop.run(self.proxy.revive())
+        self.operator.start(wait=wait)
+
+    def restart(self) -> None:
+        """Kill the operator and start it again."""
+        self.operator.end()
+        self.start()
+
+    def another_operator(self) -> OperatorProcess:
+        """Start a second operator for the same namespace."""
+        other = OperatorProcess(self._kubeconfig, self.namespace.name, self._directory / "other.log", name="other")
+        self._others.append(other)
+        other.start()
+        return other
+
+    def quiet(self, seconds: float = 1.5, *, within: float = 60.0) -> None:
+        """Wait until nothing in the namespace has changed and the operator has asked nothing for that long."""
+        polled: list[tuple[float, int]] = [(time.monotonic(), self.requests)]
+
+        def still() -> bool:
+            if polled[0][1] != self.requests:
+                polled[0] = (time.monotonic(), self.requests)
+            return time.monotonic() - max(polled[0][0], self.trace.last_change) >= seconds
+
+        wait_until(still, within, what=lambda: f"requests: {self.proxy.exchanges[-5:]}")
+
+    @property
+    def requests(self) -> int:
+        """How many requests the operator has sent so far, watches apart: those come again by themselves."""
+        return sum(exchange.request.verb != "watch" for exchange in list(self.proxy.exchanges))
+
+    def audit(self) -> list[Manifest]:
+        """What the operator did in this namespace, as the API server logged it."""
+        return self.stand.audit.of(self.namespace.name)
+
+    def audit_writes(self) -> list[Manifest]:
+        """What the operator wrote in this namespace."""
+        return [entry for entry in self.audit() if entry["verb"] in WRITES]
+
+    def close(self) -> None:
+        for operator in (self.operator, *self._others):
+            operator.end()
+        self.stand.loop.run(self.trace.stop())
+        self.stand.loop.run(self.proxy.stop())
+
+
+class Stand:
+    """One sandbox and an event loop for every scene on it."""
+
+    def __init__(self, sandbox: Sandbox, directory: Path) -> None:
+        self.sandbox = sandbox
+        self.cluster = Cluster(sandbox)
+        self.loop = Loop()
+        self.audit = AuditLog(sandbox.audit_log)
+        self._directory = directory
+        self._references: dict[str, Manifest] = {}
+        self._one_reference = threading.Lock()
+        # The sandbox has installed the CRD, the account and the rights; the operators here are our own.
+        sandbox.stop_component("operator")
+        admin = yaml.safe_load(sandbox.kubeconfig.read_text(encoding="utf-8"))
+        self.tls = _trust(admin)
+        self._token = _token(sandbox.service_account_kubeconfig(OPERATOR_NAMESPACE, ACCOUNT))
+
+    def operator_kubeconfig(self, server: str, pki: Path) -> str:
+        """Return the kubeconfig of an operator behind a proxy."""
+        return token_kubeconfig(server, pki, self._token, ACCOUNT, "faults")
+
+    @contextmanager
+    def scene(self, name: str, *, started: bool = True) -> Iterator[Scene]:
+        """Open a scene; ``started`` with its operator running."""
+        name = f"{name[:50].strip('-')}-{os.urandom(2).hex()}"
+        directory = self._directory / name
+        directory.mkdir(parents=True)
+        with fresh_namespace(self.cluster.kubectl, name):
+            scene = Scene(self, Namespace(self.cluster, name), directory)
+            try:
+                if started:
+                    scene.start()
+                yield scene
+            finally:
+                scene.close()
+
+    def reference(self, name: str, spec: Manifest, snapshot: Callable[[Scene, str], Manifest]) -> Manifest:
+        """Return what a fault-free create of this spec ends in; each is made once."""
+        key = json.dumps([name, spec], sort_keys=True)
+        with self._one_reference:
+            if key not in self._references:
+                with self.scene("reference") as scene:
+                    scene.namespace.deploy(name, **spec)
+                    scene.quiet()
+                    self._references[key] = snapshot(scene, name)
+        return self._references[key]
+
+    def close(self) -> None:
+        self.loop.close()
+
+
+def _trust(kubeconfig: Manifest) -> ssl.SSLContext:
+    authority = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
+    return ssl.create_default_context(cadata=base64.b64decode(authority).decode("ascii"))
+
+
+def _token(kubeconfig: str) -> str:
+    token: str = yaml.safe_load(kubeconfig)["users"][0]["user"]["token"]
+    return token

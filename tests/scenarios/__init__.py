@@ -1,0 +1,8 @@
+"""The 112 scenarios of the reliability page: what is done to the operator, and what must hold afterwards."""
+
+import pytest
+
+PLAYS = ("crashes", "watches", "api_errors", "ownership", "specs", "deletion", "several")
+"""The modules that register scenarios."""
+
+pytest.register_assert_rewrite("scenarios.enumeration", *(f"scenarios.{name}" for name in PLAYS))
