@@ -7,6 +7,7 @@ from typing import Any
 
 from builders import H100
 from trtllm_operator.cluster import Applied
+from trtllm_operator.errors import ClusterError
 from trtllm_operator.gather import labels_of
 from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.kinds import Kind
@@ -79,6 +80,8 @@ class FakeMemory:
     def __init__(self, *deployments: Manifest) -> None:
         self.deployments = {Key(m["metadata"]["namespace"], m["metadata"]["name"]): m for m in deployments}
         self.objects: dict[tuple[str, str], Manifest] = {}
+        self.absent: dict[Kind, ClusterError] = {}
+        self.gateways: dict[tuple[str, str], Manifest] = {}
 
     def deployment(self, key: Key) -> Manifest | None:
         return self.deployments.get(key)
@@ -94,6 +97,12 @@ class FakeMemory:
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         found = self.objects.get((kind.kind, name))
         return found if found is not None and found["metadata"]["namespace"] == namespace else None
+
+    def absence(self, kind: Kind) -> ClusterError | None:
+        return self.absent.get(kind)
+
+    def gateway(self, namespace: str, name: str) -> Manifest | None:
+        return self.gateways.get((namespace, name))
 
     def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
         return [

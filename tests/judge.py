@@ -64,7 +64,7 @@ def judge(cluster: Cluster, manifest: Manifest) -> Judgement:
 
 
 def _assert_tellable(manifest: Manifest, verdict: Plan | Infeasible) -> None:
-    told = status(LLMDeploymentStatus(), "llama", "default", 1, Outcome(verdict=verdict), NOW)
+    told = status(LLMDeploymentStatus(), "llama", 1, Outcome(verdict=verdict), NOW)
     written = told.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     assert problems({**manifest, "status": written}) == []
 

@@ -11,6 +11,7 @@ import yaml
 from trtllm_operator.naming import KIND
 
 ROOT = Path(__file__).parent.parent
+SPECS = Path(__file__).parent / "data" / "specs"
 GOLDEN = Path(__file__).parent / "golden"
 
 TOLD = pytest.StashKey[list[str]]()
@@ -36,7 +37,20 @@ class Golden:
 
 def examples() -> list[Any]:
     """Every example, as a parameter named after its file."""
-    paths = sorted((ROOT / "examples").glob("[0-9]*.yaml"))
+    return _read(sorted((ROOT / "examples").glob("[0-9]*.yaml")))
+
+
+def specs() -> list[Any]:
+    """Further LLMDeployments, that together ask for every kind of object."""
+    return _read(sorted(SPECS.glob("*.yaml")))
+
+
+def inputs() -> list[Any]:
+    """Every example and every further LLMDeployment."""
+    return [*examples(), *specs()]
+
+
+def _read(paths: list[Path]) -> list[Any]:
     return [pytest.param(_example(path), id=path.stem) for path in paths]
 
 

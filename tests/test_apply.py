@@ -8,10 +8,10 @@ import pytest
 
 from builders import a_plan, a_spec
 from fakes import FakeCluster, FakeMemory, Manifest, as_stored
-from trtllm_operator.apply import apply, compact_fields, is_current, owns, prune
+from trtllm_operator.apply import apply, compact_fields, hold_replicas, is_current, owns, prune
 from trtllm_operator.cluster import Applied, Cluster
 from trtllm_operator.errors import Conflict, Leftover, NameConflict, Rejected
-from trtllm_operator.kinds import AUTOSCALER, SERVICE
+from trtllm_operator.kinds import AUTOSCALER, DEPLOYMENT, SERVICE
 from trtllm_operator.render import Owner, render
 from trtllm_operator.settings import Settings
 
@@ -149,6 +149,22 @@ async def test_replicas_are_handed_over_before_they_are_left_to_an_autoscaler() 
         (verb, manifest["spec"].get("replicas")) for verb, kind, manifest in cluster.requests if kind == "Deployment"
     ]
     assert deployments == [("apply trtllm-operator-replicas force", 3), (f"{APPLY} force", None)]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "told"),
+    [
+        pytest.param(1, [("apply trtllm-operator-replicas force", 3)], id="too-few"),
+        pytest.param(3, [], id="enough"),
+        pytest.param(5, [], id="more-stay"),
+    ],
+)
+async def test_replicas_that_nobody_scales_are_held(replicas: int, told: list[tuple[str, int]]) -> None:
+    cluster, memory = FakeCluster(), FakeMemory()
+    (deployment,) = (m for m in _manifests(scaling={"maxReplicas": 5}) if m["kind"] == "Deployment")
+    live = as_stored({**deployment, "spec": {**deployment["spec"], "replicas": replicas}})
+    await hold_replicas(cast("Cluster", cluster), {DEPLOYMENT: [live]}, 3, memory.observe)
+    assert [(verb, manifest["spec"]["replicas"]) for verb, _, manifest in cluster.requests] == told
 
 
 async def test_what_others_added_is_replaced_where_the_child_would_be_invalid() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -339,6 +340,39 @@ async def test_missing_right_is_a_problem_until_it_is_granted(
     naps.wake()
     await following(api)
     assert informer.problem is None
+
+
+@pytest.mark.parametrize("status", [pytest.param(404, id="not-served"), pytest.param(403, id="not-allowed")])
+async def test_an_optional_kind_may_be_absent_and_come_and_go(
+    status: int, api: Api, cluster: Cluster, changes: Changes, naps: Naps
+) -> None:
+    came_or_went: list[bool] = []
+    informer = Informer(
+        cluster,
+        replace(POD, optional=True),
+        namespace="demo",
+        on_change=changes,
+        on_availability=lambda: came_or_went.append(informer.absence is None),
+        sleep=naps,
+    )
+    api.broken = {"list": status}
+    naps.free = False
+    task = asyncio.create_task(informer.run())
+    try:
+        await asyncio.wait_for(informer.synced.wait(), DEADLINE)
+        assert (getattr(informer.absence, "status", None), came_or_went) == (status, [])
+        api.broken = {}
+        await until(lambda: naps.asked)
+        naps.wake()
+        await following(api)
+        assert (informer.absence, came_or_went) == (None, [True])
+        naps.free = True
+        api.broken = {"list": status, "watch": status}
+        await api.cut()
+        await until(lambda: came_or_went == [True, False])
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_unexpected_errors_end_it(api: Api, cluster: Cluster) -> None:

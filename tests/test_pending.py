@@ -11,7 +11,7 @@ import pytest
 
 from builders import LLAMA_70B, a_refusal, a_spec
 from fakes import FakeCluster, FakeMemory
-from support import examples
+from support import inputs
 from trtllm_operator.api import ApiModel, LLMDeploymentSpec
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.constraints import Reason
@@ -38,7 +38,7 @@ SPECS: list[dict[str, Any]] = [
     },
     {"model": {"uri": LLAMA_70B}, "gpus": {"product": "A-New-GPU", "memory": "192Gi"}},
 ]
-"""Beside the examples: together they set every field that is acted on."""
+"""Beside the examples and tests/data/specs: together they set every field that is acted on."""
 
 
 def _models(annotation: Any) -> Iterator[type[ApiModel]]:
@@ -78,7 +78,7 @@ async def _pass(spec: dict[str, Any]) -> None:
 
 @pytest.fixture
 async def read(monkeypatch: pytest.MonkeyPatch) -> set[Leaf]:
-    """The leaves that the operator looked at in one pass over each example and each of SPECS."""
+    """The leaves that the operator looked at in one pass over each input and each of SPECS."""
     seen: set[Leaf] = set()
     plain, dump = ApiModel.__getattribute__, ApiModel.model_dump
 
@@ -100,7 +100,7 @@ async def read(monkeypatch: pytest.MonkeyPatch) -> set[Leaf]:
 
     monkeypatch.setattr(ApiModel, "__getattribute__", recording)
     monkeypatch.setattr(ApiModel, "model_dump", dumping)
-    for spec in [*(parameter.values[0]["spec"] for parameter in examples()), *SPECS]:
+    for spec in [*(parameter.values[0]["spec"] for parameter in inputs()), *SPECS]:
         await _pass(spec)
     monkeypatch.undo()
     return seen

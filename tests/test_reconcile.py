@@ -10,7 +10,8 @@ import pytest
 from builders import LLAMA_70B
 from fakes import FakeCluster, FakeMemory, Manifest
 from trtllm_operator.cluster import Cluster
-from trtllm_operator.errors import Conflict, Forbidden, NotFound, OperatorError, Rejected, Unavailable
+from trtllm_operator.errors import ClusterError, Conflict, Forbidden, NotFound, OperatorError, Rejected, Unavailable
+from trtllm_operator.kinds import HTTP_ROUTE, SCALED_OBJECT, Kind
 from trtllm_operator.reconcile import CHANGED_MEANWHILE, Reconciler
 from trtllm_operator.settings import Settings
 from trtllm_operator.workqueue import Key
@@ -159,6 +160,54 @@ async def test_a_refused_spec_changes_nothing_that_runs() -> None:
     await _reconciler(cluster, memory)(KEY)
     assert [verb for verb, _ in cluster.said()] == [STATUS[0], "create"]
     assert _reason(memory) == "InsufficientMemory"
+
+
+KEDA = {"minReplicas": 2, "maxReplicas": 4, "keda": {"prometheusAddress": "http://prometheus:9090"}}
+
+
+async def test_an_object_whose_api_is_missing_is_not_applied_and_the_rest_is() -> None:
+    cluster = FakeCluster()
+    memory = FakeMemory(_stored(expose={"gateway": {"name": "g"}}, monitoring={"podMonitor": True}))
+    memory.absent = {HTTP_ROUTE: NotFound("404", status=404)}
+    await _settle(cluster, memory)
+    applied = [kind for verb, kind in cluster.said() if verb == APPLY]
+    assert applied == ["ConfigMap", "Service", "Deployment", "PodMonitor"]
+    assert _reason(memory, "ExposureReady") == "APIMissing"
+    assert ("create", "Event") in cluster.said()
+
+
+@pytest.mark.parametrize(
+    ("absent", "held"),
+    [
+        pytest.param({SCALED_OBJECT: NotFound("404", status=404)}, 1, id="keda-missing"),
+        pytest.param({}, 0, id="keda-there"),
+    ],
+)
+async def test_replicas_are_held_while_their_autoscaler_has_no_api(absent: dict[Kind, ClusterError], held: int) -> None:
+    cluster, memory = FakeCluster(), FakeMemory(_stored(scaling=KEDA))
+    memory.absent = absent
+    await _reconciler(cluster, memory)(KEY)
+    assert cluster.said().count(("apply trtllm-operator-replicas force", "Deployment")) == held
+
+
+async def test_the_old_autoscaler_is_gone_before_the_new_one_comes() -> None:
+    cluster, memory = FakeCluster(), FakeMemory(_stored(scaling={"maxReplicas": 4}))
+    reconciler = _reconciler(cluster, memory)
+    await reconciler(KEY)
+    memory.deployments[KEY]["spec"] = {**memory.deployments[KEY]["spec"], "scaling": KEDA}
+    cluster.stored[("LLMDeployment", "llama")] = memory.deployments[KEY]
+    cluster.requests.clear()
+    await reconciler(KEY)
+    said = cluster.said()
+    assert said.index(("delete", "HorizontalPodAutoscaler")) < said.index((APPLY, "ScaledObject"))
+
+
+async def test_the_address_is_that_of_the_gateway() -> None:
+    stored = _stored(expose={"gateway": {"name": "g", "namespace": "gateways", "hostnames": ["a.example.com"]}})
+    cluster, memory = FakeCluster(), FakeMemory(stored)
+    memory.gateways[("gateways", "g")] = {"spec": {"listeners": [{"name": "w", "protocol": "HTTPS", "port": 443}]}}
+    await _settle(cluster, memory)
+    assert memory.deployments[KEY]["status"]["url"] == "https://a.example.com/v1"
 
 
 async def test_a_status_names_the_version_it_was_computed_from() -> None:

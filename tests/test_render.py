@@ -10,8 +10,8 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from builders import H100, a_plan, a_spec, a_verdict
-from support import GOLDEN, Golden, examples
-from trtllm_operator import objects
+from support import GOLDEN, Golden, inputs
+from trtllm_operator import autoscaling, disruption, monitoring, network, objects
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import DIGEST_ANNOTATION
@@ -22,9 +22,16 @@ from trtllm_operator.settings import Settings
 
 CONTEXTS = {
     "configmap": objects.ConfigMapContext,
-    "service": objects.ServiceContext,
     "deployment": objects.DeploymentContext,
-    "horizontalpodautoscaler": objects.AutoscalerContext,
+    "service": network.ServiceContext,
+    "ingress": network.IngressContext,
+    "httproute": network.HTTPRouteContext,
+    "inferencepool": network.InferencePoolContext,
+    "networkpolicy": network.NetworkPolicyContext,
+    "poddisruptionbudget": disruption.DisruptionBudgetContext,
+    "podmonitor": monitoring.PodMonitorContext,
+    "horizontalpodautoscaler": autoscaling.AutoscalerContext,
+    "scaledobject": autoscaling.ScaledObjectContext,
 }
 HOSTILE = [
     'x"\nhostNetwork: true\nfoo: "',
@@ -60,7 +67,7 @@ def _texts(example: dict[str, Any]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("example", examples())
+@pytest.mark.parametrize("example", inputs())
 def test_goldens(example: dict[str, Any], golden: Golden) -> None:
     name = example["metadata"]["name"]
     texts = _texts(example)
@@ -70,7 +77,7 @@ def test_goldens(example: dict[str, Any], golden: Golden) -> None:
 
 
 def test_no_golden_is_left_of_an_example_that_is_gone() -> None:
-    names = {parameter.values[0]["metadata"]["name"] for parameter in examples()}
+    names = {parameter.values[0]["metadata"]["name"] for parameter in inputs()}
     assert {path.name for path in GOLDEN.iterdir()} == names | {"chart"}
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from control_plane import Kubectl
 from schemas import pinned_schemas, problems, strict
-from support import GOLDEN, examples
+from support import GOLDEN, inputs
 from trtllm_operator.sandbox import Sandbox
 
 GOLDENS = sorted(path for path in GOLDEN.rglob("*.yaml") if path.parent.name != "chart")
@@ -22,7 +22,7 @@ def test_every_golden_fits_its_schema(path: Path) -> None:
     assert problems(yaml.safe_load(path.read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.parametrize("example", examples())
+@pytest.mark.parametrize("example", inputs())
 def test_every_example_fits_its_schema(example: dict[str, Any]) -> None:
     assert problems(example) == []
 

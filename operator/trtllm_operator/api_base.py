@@ -59,6 +59,9 @@ ObjectName = Annotated[
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 """Name of a namespace: a DNS label."""
 
+ServiceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+"""Name of a Service: a DNS label that starts with a letter."""
+
 LabelKey = Annotated[str, Field(min_length=1, max_length=253, pattern=_QUALIFIED_NAME)]
 """Key of a label or name of a resource: an optional DNS prefix and a name."""
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trtllm_operator.api_base import Annotations, ApiModel, Hostname, Labels, NamespaceName, ObjectName, cel, rules
+from trtllm_operator.api_base import (
+    Annotations,
+    ApiModel,
+    Hostname,
+    Labels,
+    NamespaceName,
+    ObjectName,
+    ServiceName,
+    cel,
+    rules,
+)
 
 
 class ServiceType(StrEnum):
@@ -62,6 +72,24 @@ class Gateway(ApiModel):
     """Host names to answer to. Absent: the listener's. Example: [llama.example.com]."""
 
 
+class EndpointPicker(ApiModel):
+    """The Service of an endpoint picker, which chooses the replica for each request."""
+
+    name: ServiceName
+    """Service of the endpoint picker, in the LLMDeployment's namespace. Example: llama-70b-epp."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] = 9002
+    """Its gRPC port. Default: 9002, which the Gateway API Inference Extension's charts use."""
+
+
+class InferencePool(ApiModel):
+    """An InferencePool of the replicas, for a gateway that sends each request to the least busy one."""
+
+    endpoint_picker: EndpointPicker
+    """The endpoint picker, which the operator does not install: it is released with the Gateway API Inference
+    Extension and with llm-d."""
+
+
 class Expose(ApiModel):
     """How the server is reached."""
 
@@ -83,16 +111,16 @@ class Expose(ApiModel):
     gateway: Gateway | None = None
     """An HTTPRoute to the Service. Not together with `ingress`."""
 
-    inference_pool: bool = False
-    """Create an InferencePool, through which a gateway picks the replica with the shortest queue. Needs the Gateway
-    API Inference Extension. Default: false."""
+    inference_pool: InferencePool | None = None
+    """An InferencePool, to which the HTTPRoute of `gateway` then leads in place of the Service. Needs the Gateway API
+    Inference Extension in the cluster."""
 
 
 class Monitoring(ApiModel):
     """Scraping of the replicas' metrics."""
 
     pod_monitor: bool = False
-    """Create a PodMonitor. Needs the Prometheus operator. Default: false."""
+    """Create a PodMonitor for /prometheus/metrics. Needs the Prometheus operator. Default: false."""
 
     interval: Annotated[str, Field(max_length=8, pattern=r"^[1-9][0-9]*(s|m|h)$")] = "15s"
     """Time between scrapes."""
@@ -102,23 +130,25 @@ class Monitoring(ApiModel):
 
 
 class Disruption(ApiModel):
-    """A PodDisruptionBudget, made while two or more replicas are wanted."""
+    """A PodDisruptionBudget, made while `replicas` or `scaling.minReplicas` is 2 or more."""
 
     min_available: Annotated[int, Field(ge=1, le=1000)]
-    """Replicas that stay up while nodes are drained. Example: 1."""
+    """Replicas that stay up while nodes are drained; a budget for one replica would stop every drain. Where a replica
+    spans several nodes, one is moved at a time, whatever this says. Example: 1."""
 
 
 class NetworkPolicy(ApiModel):
     """Who may reach the server."""
 
     enabled: bool = False
-    """Create a NetworkPolicy that admits the listed namespaces, the LLMDeployment's own and nobody else.
-    Default: false."""
+    """Create a NetworkPolicy that admits the listed namespaces, the LLMDeployment's own and nobody else to the server.
+    What the replicas themselves reach (DNS, weights) is not restricted. Default: false."""
 
     allow_from_namespaces: Annotated[
         tuple[NamespaceName, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = ()
-    """Further namespaces that may reach the server. Example: [apps]."""
+    """Further namespaces that may reach the server: those of clients, of Prometheus and of the gateway's or Ingress
+    controller's own pods. Example: [apps, monitoring]."""
 
 
 ProxyAddress = Annotated[str, Field(min_length=8, max_length=512, pattern=r"^https?://[!-~]+$")]

@@ -51,14 +51,15 @@ class ScalingRules(ApiModel):
     """How fast replicas change in one direction."""
 
     stabilization_window_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
-    """Seconds of past recommendations to consider before acting on one. Default: for scaling up, the time a replica
-    takes to load; for scaling down, 300 or that time, whichever is longer."""
+    """Seconds of past recommendations to consider before acting on one. Default: 0 for scaling up; for scaling down
+    600, or twice the estimated time to load a replica, whichever is longer."""
 
     select_policy: SelectPolicy | None = None
     """Which of several policies holds; Disabled forbids this direction. Default: Max."""
 
     policies: Annotated[tuple[ScalingPolicy, ...], Field(max_length=8)] = ()
-    """Limits on the speed. Default: one replica at a time."""
+    """Limits on the speed. Default: for scaling up, twice the replicas, or two more, within the estimated time to load
+    one; for scaling down, one replica in 300 s."""
 
 
 class Behavior(ApiModel):
@@ -97,6 +98,11 @@ class Scaling(ApiModel):
             "self.minReplicas",
         ),
         cel(
+            "self.metric != 'TimeToFirstToken' || has(self.keda)",
+            "scaling.metric %s needs scaling.keda: it is a histogram, which a HorizontalPodAutoscaler cannot read",
+            "self.metric",
+        ),
+        cel(
             "self.metric != 'KvCacheUtilization' || quantity(self.target).compareTo(quantity('1')) <= 0",
             "scaling.target (%s) must be a fraction of at most 1 for KvCacheUtilization, such as 0.8",
             "self.target",
@@ -109,18 +115,19 @@ class Scaling(ApiModel):
     )
 
     min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Fewest replicas; 0 needs `keda`."""
+    """Fewest replicas; 0 needs `keda`. From 0 the metrics of trtllm-serve, which end with the last replica, cannot
+    bring one back; condition ScalingReady says so."""
 
     max_replicas: Annotated[int, Field(ge=1, le=1000)]
     """Most replicas."""
 
     metric: ScalingMetric = ScalingMetric.QUEUE_DEPTH
     """Metric of trtllm-serve, averaged over the replicas. Without `keda` it needs an adapter that serves
-    custom.metrics.k8s.io."""
+    custom.metrics.k8s.io; TimeToFirstToken needs `keda`."""
 
     target: Annotated[str, Field(max_length=16, pattern=r"^[0-9]+(\.[0-9]+|m)?$")] = "4"
     """Wanted average per replica: requests for QueueDepth and RunningRequests, a fraction such as 0.8 for
-    KvCacheUtilization, seconds for TimeToFirstToken."""
+    KvCacheUtilization; for TimeToFirstToken, the mean over all requests of two minutes, in seconds."""
 
     behavior: Behavior | None = None
     """Speed of scaling. Default: made for replicas that take minutes to load."""

@@ -36,6 +36,9 @@ class ConditionType(StrEnum):
     MODEL_READY = "ModelReady"
     WORKLOAD_READY = "WorkloadReady"
     SCALING_READY = "ScalingReady"
+    EXPOSURE_READY = "ExposureReady"
+    MONITORING_READY = "MonitoringReady"
+    DISRUPTION_READY = "DisruptionReady"
     PAUSED = "Paused"
     DEGRADED = "Degraded"
     RECONCILING = "Reconciling"
@@ -166,7 +169,8 @@ class LLMDeploymentStatus(ApiModel):
     """Ready is always present and summarises the others. Reconciling and Stalled are present only while True."""
 
     url: str | None = None
-    """Base URL of the OpenAI-compatible API inside the cluster."""
+    """Base URL of the OpenAI-compatible API: of the Ingress, Gateway or load balancer that spec.expose asks for, once
+    it has an address; else of the Service, inside the cluster."""
 
     replicas: int | None = None
     """Replicas that exist."""

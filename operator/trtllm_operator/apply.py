@@ -15,7 +15,7 @@ from typing import Any
 
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import Conflict, Leftover, NameConflict, Rejected
-from trtllm_operator.kinds import CHILD_KINDS, DEPLOYMENT, Kind
+from trtllm_operator.kinds import CHILD_KINDS, WORKLOAD_KINDS, Kind
 from trtllm_operator.naming import DIGEST_ANNOTATION, FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER
 from trtllm_operator.ownership import controller_uid, controlling_deployment
 from trtllm_operator.render import Manifest, Owner
@@ -59,6 +59,16 @@ async def prune(
                 await cluster.delete(kind, owner.namespace, metadata["name"], uid=metadata["uid"])
 
 
+async def hold_replicas(
+    cluster: Cluster, owned: Mapping[Kind, Iterable[Manifest]], floor: int, observe: Observe
+) -> None:
+    """Raise to ``floor`` the replicas of workloads that no autoscaler takes care of; more of them stay."""
+    for kind, workloads in owned.items():
+        for workload in workloads:
+            if workload["spec"].get("replicas", 1) < floor and "deletionTimestamp" not in workload["metadata"]:
+                observe(kind, await _set_replicas(cluster, kind, workload, floor))
+
+
 async def _apply_one(
     cluster: Cluster, owner: Owner, manifest: Manifest, live: Live, observe: Observe, *, first_pass: bool
 ) -> None:
@@ -74,8 +84,8 @@ async def _apply_one(
         raise _leftover(kind, owner, name) if predecessor else _conflict(kind, owner, name)
     if is_current(manifest, existing):
         return
-    if kind == DEPLOYMENT and "replicas" not in manifest["spec"]:
-        await _hand_over_replicas(cluster, existing)
+    if kind in WORKLOAD_KINDS and "replicas" not in manifest["spec"]:
+        await _hand_over_replicas(cluster, kind, existing)
     observe(kind, await _update(cluster, owner, kind, manifest, existing["metadata"]["uid"]))
 
 
@@ -116,17 +126,20 @@ async def _create(cluster: Cluster, owner: Owner, kind: Kind, manifest: Manifest
     raise _conflict(kind, owner, name)
 
 
-async def _hand_over_replicas(cluster: Cluster, existing: Manifest) -> None:
+async def _hand_over_replicas(cluster: Cluster, kind: Kind, existing: Manifest) -> None:
     """Give the current count to another manager first: a count that only we own is reset to 1 when we drop it."""
-    if _fields(existing).get("f:spec", {}).get("f:replicas") != {}:
-        return
+    if _fields(existing).get("f:spec", {}).get("f:replicas") == {}:
+        await _set_replicas(cluster, kind, existing, existing["spec"]["replicas"])
+
+
+async def _set_replicas(cluster: Cluster, kind: Kind, existing: Manifest, replicas: int) -> Manifest:
     body = {
         "apiVersion": existing["apiVersion"],
         "kind": existing["kind"],
         "metadata": {key: existing["metadata"][key] for key in ("name", "namespace", "uid")},
-        "spec": {"replicas": existing["spec"]["replicas"]},
+        "spec": {"replicas": replicas},
     }
-    await cluster.apply(DEPLOYMENT, body, manager=REPLICAS_MANAGER, force=True)
+    return (await cluster.apply(kind, body, manager=REPLICAS_MANAGER, force=True)).manifest
 
 
 def _conflict(kind: Kind, owner: Owner, name: str) -> NameConflict:

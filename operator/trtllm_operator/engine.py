@@ -31,6 +31,7 @@ _SCALING_METRICS = {
     ScalingMetric.QUEUE_DEPTH: "num_requests_waiting",
     ScalingMetric.RUNNING_REQUESTS: "num_requests_running",
     ScalingMetric.KV_CACHE_UTILIZATION: "kv_cache_utilization",
+    ScalingMetric.TIME_TO_FIRST_TOKEN: "time_to_first_token_seconds",
 }
 
 
@@ -116,7 +117,10 @@ def plan_options(plan: Plan, model_path: str) -> EngineOptions:
 
 
 def scaling_metric(metric: ScalingMetric, release: EngineRelease) -> str | None:
-    """Return the name of the gauge behind a scaling metric, or None where the release does not have it."""
+    """Return the name of what a scaling metric reads, or None where the release does not have it.
+
+    It is a gauge, but for TimeToFirstToken, which is a histogram.
+    """
     return release.metric(_SCALING_METRICS[metric])
 
 

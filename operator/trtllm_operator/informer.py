@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 from trtllm_operator.cluster import Cluster, Manifest, Manifests, WatchEvent
-from trtllm_operator.errors import ClusterError, Gone, NotFound, Unavailable
+from trtllm_operator.errors import ClusterError, Forbidden, Gone, NotFound, Unavailable
 from trtllm_operator.kinds import Kind
 from trtllm_operator.naming import FIELD_MANAGER
 from trtllm_operator.ownership import controller_uid
@@ -44,6 +44,10 @@ class Informer:
     ``on_change`` hears of every change that the stream or a list brings, with True for a deletion, after memory has it;
     not of what ``observe`` put in, nor of its echo. What it raises ends ``run``. ``index`` names the group that
     ``by_owner`` finds.
+
+    ``absence`` is why there can be no object of this kind: the API server does not serve it, or, for an optional kind,
+    does not let us list it. It is looked at again every ``missing_retry`` seconds; ``on_availability`` hears when an
+    API comes or goes, but not of the first answer.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of time are keywords with defaults
@@ -52,6 +56,7 @@ class Informer:
         kind: Kind,
         *,
         on_change: Callable[[Manifest, bool], None],
+        on_availability: Callable[[], None] = lambda: None,
         namespace: str | None = None,
         labels: str = "",
         slim: Callable[[Manifest], Manifest] = default_slim,
@@ -63,12 +68,14 @@ class Informer:
         self.kind = kind
         self.synced = asyncio.Event()
         self.problem: str | None = None
+        self.absence: ClusterError | None = None
         self._cluster = cluster
         self._namespace = namespace
         self._labels = labels
         self._slim = slim
         self._index = index
         self._on_change = on_change
+        self._on_availability = on_availability
         self._missing_retry = missing_retry
         self._clock = clock
         self._sleep = sleep
@@ -135,8 +142,9 @@ class Informer:
             logger.info("listing %s again: %s", self.kind.plural, error)
             self._position = None
             return 0.0
-        if isinstance(error, NotFound):
-            # Not served (yet): nothing can exist, and nothing is wrong until somebody needs the kind.
+        if isinstance(error, NotFound) or (self.kind.optional and isinstance(error, Forbidden)):
+            # Nothing can exist, and nothing is wrong until somebody needs the kind.
+            self._become(error)
             self._take_list([], self._reached)
             self._position = None
             return self._missing_retry
@@ -148,8 +156,15 @@ class Informer:
         self.problem = str(error)
         return 0.0  # a right that is missing, or an API server that has just started and forbids everything
 
+    def _become(self, absence: ClusterError | None) -> None:
+        flipped = (self.absence is None) != (absence is None)
+        self.absence = absence
+        if flipped and self.synced.is_set():
+            self._on_availability()
+
     async def _relist(self) -> None:
         items, version = await self._cluster.list(self.kind, self._namespace, labels=self._labels)
+        self._become(None)
         self._take_list(items, version)
         self._position = version
 

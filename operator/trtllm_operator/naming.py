@@ -14,7 +14,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 FIELD_MANAGER = "trtllm-operator"
 REPLICAS_MANAGER = "trtllm-operator-replicas"
-"""Holds a Deployment's replicas while they are handed to an autoscaler (see docs/decisions)."""
+"""Holds a workload's replicas while they are handed to an autoscaler (see docs/decisions)."""
 
 REPAIR_MANAGER = "trtllm-operator-repair"
 """Replaces what others added where a child would be invalid otherwise."""
@@ -24,6 +24,9 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "trtllm-operator"
 DIGEST_ANNOTATION = f"{GROUP}/digest"
 """Digest of the manifest the operator last applied to this child."""
+
+LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
+"""A LeaderWorkerSet gives each pod of a group its index; the leader's is 0."""
 
 MAX_NAME_LENGTH = 40
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -44,6 +47,11 @@ def common_labels(name: str) -> dict[str, str]:
 def selector_labels(name: str) -> dict[str, str]:
     """Return the labels that select the serving pods; immutable in a Deployment, so kept minimal."""
     return {NAME_LABEL: name}
+
+
+def serving_labels(name: str, nodes: int) -> dict[str, str]:
+    """Return the labels that select the pods which answer requests: where a replica has several, its leader."""
+    return {**selector_labels(name), **({LEADER_LABEL: "0"} if nodes > 1 else {})}
 
 
 def config_map_name(name: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from trtllm_operator import engine
 from trtllm_operator.api import LLMDeploymentSpec, PullPolicy
-from trtllm_operator.engine_versions import EngineRelease
 from trtllm_operator.hardware import PRODUCT_LABEL
 from trtllm_operator.memory import weight_bytes
 from trtllm_operator.naming import GROUP, common_labels, config_map_name, selector_labels
@@ -30,30 +29,6 @@ class ConfigMapContext:
     labels: Labels
     file: str
     content: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceContext:
-    """The stable address of the serving pods."""
-
-    name: str
-    namespace: str
-    labels: Labels
-    selector: Labels
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutoscalerContext:
-    """Replicas by a metric of trtllm-serve."""
-
-    name: str
-    namespace: str
-    labels: Labels
-    min_replicas: int
-    max_replicas: int
-    metric: str
-    target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,35 +87,6 @@ def config_map(name: str, namespace: str, run: engine.EngineCommand) -> ConfigMa
         labels=common_labels(name),
         file=engine.CONFIG_FILE,
         content=_config_text(run),
-    )
-
-
-def service(name: str, namespace: str) -> ServiceContext:
-    """Fill the Service."""
-    return ServiceContext(
-        name=name,
-        namespace=namespace,
-        labels=common_labels(name),
-        selector=selector_labels(name),
-        port=engine.PORT,
-    )
-
-
-def autoscaler(name: str, namespace: str, spec: LLMDeploymentSpec, release: EngineRelease) -> AutoscalerContext | None:
-    """Fill the HorizontalPodAutoscaler, or None when the replicas are fixed or the release lacks the metric."""
-    if spec.scaling is None:
-        return None
-    metric = engine.scaling_metric(spec.scaling.metric, release)
-    if metric is None:
-        return None
-    return AutoscalerContext(
-        name=name,
-        namespace=namespace,
-        labels=common_labels(name),
-        min_replicas=spec.scaling.min_replicas,
-        max_replicas=spec.scaling.max_replicas,
-        metric=metric,
-        target=spec.scaling.target,
     )
 
 

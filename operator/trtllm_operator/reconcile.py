@@ -15,13 +15,28 @@ from pydantic import ValidationError
 
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_status import ConditionType, LLMDeploymentStatus
-from trtllm_operator.apply import apply, prune
+from trtllm_operator.apply import apply, hold_replicas, prune
+from trtllm_operator.autoscaling import unscaled_floor
 from trtllm_operator.cluster import Cluster
-from trtllm_operator.errors import Conflict, InvalidObject, NotFound, OperatorError
+from trtllm_operator.engine_versions import find_release
+from trtllm_operator.errors import ClusterError, Conflict, InvalidObject, NotFound, OperatorError
 from trtllm_operator.facts import Observed
+from trtllm_operator.features import Features, features
+from trtllm_operator.findings import LiveObjects
 from trtllm_operator.gather import gather
-from trtllm_operator.kinds import CHILD_KINDS, DEPLOYMENT, EVENT, KINDS, LLM_DEPLOYMENT, Kind
+from trtllm_operator.kinds import (
+    AUTOSCALER_KINDS,
+    CHILD_KINDS,
+    DEPLOYMENT,
+    EVENT,
+    KINDS,
+    LLM_DEPLOYMENT,
+    REPORTING_KINDS,
+    WORKLOAD_KINDS,
+    Kind,
+)
 from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
+from trtllm_operator.objects import image_tag
 from trtllm_operator.observe import observe
 from trtllm_operator.ownership import controller_uid
 from trtllm_operator.plan import plan
@@ -50,6 +65,12 @@ class Memory(Protocol):
 
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a child by its name."""
+
+    def absence(self, kind: Kind) -> ClusterError | None:
+        """Return why the cluster can have no child of this kind, or None when it can."""
+
+    def gateway(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Gateway by its name, where the operator can see it."""
 
     def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
         """Return the children of one kind that this owner controls."""
@@ -91,7 +112,7 @@ class Reconciler:
         if outcome.error is not None and outcome.error.__class__ is NotFound:
             return None  # the namespace or the object went away in between: garbage collection does the rest
         generation = stored["metadata"]["generation"]
-        after = status(before, key.name, key.namespace, generation, outcome, self.now())
+        after = status(before, key.name, generation, outcome, self.now())
         if _dump(after) != _dump(before) and not await self._tell(key, stored, before, after):
             return CHANGED_MEANWHILE
         if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
@@ -99,26 +120,62 @@ class Reconciler:
         return None
 
     async def _step(self, key: Key, stored: Manifest, before: LLMDeploymentStatus) -> Outcome:
+        spec: LLMDeploymentSpec | None = None
         verdict: Plan | Infeasible | None = None
+        failure: OperatorError | None = None
         try:
             spec = _parse(stored)
             verdict = servable(plan(spec, gather(spec, self.memory.gpu_nodes()), current=before.plan))
             if isinstance(verdict, Plan):
                 await self._apply(key, stored, spec, verdict, first_pass=before.observed_generation < 0)
-            return Outcome(verdict=verdict, observed=self._observe(key, stored))
         except OperatorError as error:
-            return Outcome(verdict=verdict, observed=self._observe(key, stored), error=error)
+            failure = error
+        observed = self._observe(key, stored)
+        around = None
+        if spec is not None and isinstance(verdict, Plan):
+            around = self._features(key, stored, spec, verdict, observed)
+        return Outcome(verdict=verdict, observed=observed, features=around, error=failure)
 
     async def _apply(
         self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, *, first_pass: bool
     ) -> None:
         owner = Owner(name=key.name, namespace=key.namespace, uid=stored["metadata"]["uid"])
-        manifests = self.renderings.of(owner, spec, made, self.settings)
+        rendered = self.renderings.of(owner, spec, made, self.settings)
+        manifests = [one for one in rendered if self.memory.absence(CHILD_KINDS[one["kind"]]) is None]
         if not first_pass and any(self._is_missing(manifest) for manifest in manifests):
             await self._confirm(key, owner)
+        # Two autoscalers fight over one workload, and KEDA refuses a workload that has one: the old one goes first.
+        await prune(self.cluster, owner, manifests, self._owned(owner, AUTOSCALER_KINDS))
         await apply(self.cluster, owner, manifests, self.memory.child, self.memory.observe, first_pass=first_pass)
-        owned = {kind: self.memory.children(kind, owner.uid) for kind in KINDS}
-        await prune(self.cluster, owner, manifests, owned)
+        floor = unscaled_floor(spec.scaling, frozenset(manifest["kind"] for manifest in manifests))
+        if floor is not None:
+            workloads = self._owned(owner, WORKLOAD_KINDS)
+            await hold_replicas(self.cluster, workloads, floor, self.memory.observe)
+        await prune(self.cluster, owner, manifests, self._owned(owner, KINDS))
+
+    def _owned(self, owner: Owner, kinds: Iterable[Kind]) -> dict[Kind, list[Manifest]]:
+        return {kind: list(self.memory.children(kind, owner.uid)) for kind in kinds}
+
+    def _features(
+        self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, observed: Observed | None
+    ) -> Features:
+        uid = stored["metadata"]["uid"]
+        seen = ((kind, self.memory.child(kind, key.namespace, key.name)) for kind in REPORTING_KINDS)
+        wanted = gateway_of(stored)
+        live = LiveObjects(
+            found={kind: child for kind, child in seen if child is not None and controller_uid(child) == uid},
+            absent={kind: why for kind in KINDS if (why := self.memory.absence(kind)) is not None},
+            gateway=None if wanted is None else self.memory.gateway(*wanted),
+        )
+        return features(
+            name=key.name,
+            namespace=key.namespace,
+            spec=spec,
+            plan=made,
+            release=find_release(image_tag(spec, self.settings)),
+            live=live,
+            observed=observed,
+        )
 
     def _is_missing(self, manifest: Manifest) -> bool:
         kind, metadata = CHILD_KINDS[manifest["kind"]], manifest["metadata"]
@@ -193,6 +250,12 @@ class Reconciler:
             await self.cluster.create(EVENT, event)
         except OperatorError:
             return  # an event tells a story; losing one must not repeat the pass
+
+
+def gateway_of(stored: Manifest) -> tuple[str, str] | None:
+    """Return namespace and name of the Gateway that a stored LLMDeployment asks for."""
+    wanted = ((stored.get("spec") or {}).get("expose") or {}).get("gateway")
+    return None if not wanted else (wanted.get("namespace") or stored["metadata"]["namespace"], wanted["name"])
 
 
 def is_planned(stored: Manifest) -> bool:

@@ -24,6 +24,7 @@ from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import API_VERSION, DIGEST_ANNOTATION, KIND
 from trtllm_operator.planned import Plan
 from trtllm_operator.settings import Settings
+from trtllm_operator.surroundings import surroundings
 
 Manifest = dict[str, Any]
 
@@ -69,9 +70,8 @@ def render(owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings
     run = engine.command(plan, spec.model.uri, release)
     contexts = {
         "ConfigMap": objects.config_map(owner.name, owner.namespace, run),
-        "Service": objects.service(owner.name, owner.namespace),
         "Deployment": objects.deployment(owner.name, owner.namespace, spec, plan, run, settings),
-        "HorizontalPodAutoscaler": objects.autoscaler(owner.name, owner.namespace, spec, release),
+        **surroundings(owner.name, owner.namespace, spec, plan, release, settings),
     }
     return tuple(
         _owned(_manifest(kind.kind, context), owner) for kind in KINDS if (context := contexts[kind.kind]) is not None
@@ -117,7 +117,10 @@ def _owned(manifest: Manifest, owner: Owner) -> Manifest:
     content = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     metadata = {
         **manifest["metadata"],
-        "annotations": {DIGEST_ANNOTATION: hashlib.sha256(content.encode()).hexdigest()[:16]},
+        "annotations": {
+            **manifest["metadata"].get("annotations", {}),
+            DIGEST_ANNOTATION: hashlib.sha256(content.encode()).hexdigest()[:16],
+        },
     }
     if owner.uid:
         metadata["ownerReferences"] = [

@@ -18,19 +18,23 @@ from trtllm_operator.api_status import (
     LLMDeploymentStatus,
     WorkloadStatus,
 )
-from trtllm_operator.engine import PORT
 from trtllm_operator.errors import Forbidden, InvalidObject, Leftover, NameConflict, OperatorError
 from trtllm_operator.errors import Rejected as RejectedManifest
 from trtllm_operator.facts import Observed
+from trtllm_operator.features import FEATURE_CONDITIONS, Features
+from trtllm_operator.findings import FeatureReason, Finding, Truth
 from trtllm_operator.naming import NAME_LABEL
 from trtllm_operator.plan_status import model_status, plan_status
 from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.stored import read_status
 
-Truth = Literal["True", "False", "Unknown"]
-
 _OWN_TYPES = frozenset(kind.value for kind in ConditionType)
-_TOLD_BY_EVENTS = (ConditionType.PLANNED, ConditionType.WORKLOAD_READY, ConditionType.READY)
+_TOLD_BY_EVENTS = (
+    ConditionType.PLANNED,
+    ConditionType.WORKLOAD_READY,
+    *FEATURE_CONDITIONS,
+    ConditionType.READY,
+)
 
 
 class StatusReason(StrEnum):
@@ -57,10 +61,14 @@ _PASSING = (StatusReason.WAITING_FOR_PODS, StatusReason.CREATING, StatusReason.L
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one pass led to: the verdict when it came that far, what runs, and the error that ended it."""
+    """What one pass led to: the verdict when it came that far, what runs, and the error that ended it.
+
+    ``features`` is None when it is not known what the spec asks for; then what was told of them stays.
+    """
 
     verdict: Plan | Infeasible | None = None
     observed: Observed | None = None
+    features: Features | None = None
     error: OperatorError | None = None
 
 
@@ -73,14 +81,6 @@ class Transition:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Finding:
-    type: ConditionType
-    status: Truth
-    reason: str
-    message: str
-
-
 def parse_status(raw: Any) -> LLMDeploymentStatus:
     """Read a stored status; conditions of others are left out."""
     stored = read_status(raw)
@@ -89,11 +89,13 @@ def parse_status(raw: Any) -> LLMDeploymentStatus:
 
 
 def status(
-    previous: LLMDeploymentStatus, name: str, namespace: str, generation: int, outcome: Outcome, now: datetime
+    previous: LLMDeploymentStatus, name: str, generation: int, outcome: Outcome, now: datetime
 ) -> LLMDeploymentStatus:
     """Return the status after one pass. ``now`` is UTC and only dates conditions whose status flipped."""
-    planned, workload = _planned(previous, outcome), _workload(outcome)
-    findings = [planned, workload, *_summary(planned, workload, outcome)]
+    planned = _planned(previous, outcome)
+    workload = (outcome.features and outcome.features.workload) or _workload(outcome)
+    around = _around(previous, outcome)
+    findings = [planned, workload, *around, *_summary(planned, workload, around, outcome)]
     observed = outcome.observed
     verdict = outcome.verdict
     return LLMDeploymentStatus(
@@ -102,13 +104,14 @@ def status(
             (_dated(finding, previous, generation, now) for finding in findings),
             key=lambda condition: condition.type,
         ),
-        url=f"http://{name}.{namespace}.svc:{PORT}/v1",
+        url=outcome.features.url if outcome.features else previous.url,
         replicas=observed.replicas if observed else 0,
         ready_replicas=observed.ready if observed else 0,
         selector=f"{NAME_LABEL}={name}",
         ready=f"{observed.ready}/{observed.wanted}" if observed else "0/0",
         model=model_status(verdict.model) if verdict is not None and verdict.model is not None else previous.model,
         plan=plan_status(verdict) if isinstance(verdict, Plan) else previous.plan,
+        cost=outcome.features.cost if outcome.features else previous.cost,
         workloads=(WorkloadStatus(kind=observed.kind, name=observed.name, ready=observed.settled),) if observed else (),
     )
 
@@ -134,28 +137,30 @@ def transitions(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iter
 def _goes_without_saying(condition: Condition, old: Condition | None) -> bool:
     """Whether it is part of a normal start, or another condition tells the same.
 
-    Ready=False copies its cause, and Ready=True covers the workload's.
+    Ready=False copies its cause, Ready=True covers the workload's, and an unknown feature is only on its way.
     """
     if condition.type == ConditionType.READY:
         return condition.status != "True"
     if condition.type == ConditionType.WORKLOAD_READY:
         return condition.status == "True" or condition.reason in (*_PASSING, StatusReason.NOT_APPLIED)
+    if condition.type in FEATURE_CONDITIONS and condition.status == "Unknown":
+        return True
     return condition.status == "True" and old is None
 
 
-def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> _Finding:
+def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> Finding:
     verdict = outcome.verdict
     if isinstance(verdict, Plan):
-        return _Finding(
+        return Finding(
             type=ConditionType.PLANNED,
             status="True",
             reason=StatusReason.PLAN_SELECTED,
             message=verdict.summary,
         )
     if isinstance(verdict, Infeasible):
-        return _Finding(type=ConditionType.PLANNED, status="False", reason=verdict.reason, message=verdict.message)
+        return Finding(type=ConditionType.PLANNED, status="False", reason=verdict.reason, message=verdict.message)
     if isinstance(outcome.error, InvalidObject):
-        return _Finding(
+        return Finding(
             type=ConditionType.PLANNED,
             status="False",
             reason=StatusReason.INVALID_OBJECT,
@@ -163,8 +168,8 @@ def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> _Finding:
         )
     old = next((c for c in previous.conditions if c.type == ConditionType.PLANNED), None)
     if old is not None:
-        return _Finding(type=ConditionType.PLANNED, status=old.status, reason=old.reason, message=old.message)
-    return _Finding(
+        return Finding(type=ConditionType.PLANNED, status=old.status, reason=old.reason, message=old.message)
+    return Finding(
         type=ConditionType.PLANNED,
         status="Unknown",
         reason=StatusReason.API_UNAVAILABLE,
@@ -172,9 +177,9 @@ def _planned(previous: LLMDeploymentStatus, outcome: Outcome) -> _Finding:
     )
 
 
-def _workload(outcome: Outcome) -> _Finding:
-    def finding(truth: Truth, reason: str, message: str) -> _Finding:
-        return _Finding(type=ConditionType.WORKLOAD_READY, status=truth, reason=reason, message=message)
+def _workload(outcome: Outcome) -> Finding:
+    def finding(truth: Truth, reason: str, message: str) -> Finding:
+        return Finding(type=ConditionType.WORKLOAD_READY, status=truth, reason=reason, message=message)
 
     observed = outcome.observed
     if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
@@ -191,6 +196,16 @@ def _workload(outcome: Outcome) -> _Finding:
     return finding("False", StatusReason.WAITING_FOR_PODS, running)
 
 
+def _around(previous: LLMDeploymentStatus, outcome: Outcome) -> tuple[Finding, ...]:
+    if outcome.features is not None:
+        return outcome.features.findings
+    return tuple(
+        Finding(type=ConditionType(old.type), status=old.status, reason=old.reason, message=old.message)
+        for old in previous.conditions
+        if old.type in FEATURE_CONDITIONS
+    )
+
+
 def _error_reason(error: OperatorError) -> StatusReason:
     for kind, reason in (
         (NameConflict, StatusReason.NAME_CONFLICT),
@@ -203,19 +218,25 @@ def _error_reason(error: OperatorError) -> StatusReason:
     return StatusReason.API_UNAVAILABLE
 
 
-def _summary(planned: _Finding, workload: _Finding, outcome: Outcome) -> Iterator[_Finding]:
+def _summary(planned: Finding, workload: Finding, around: tuple[Finding, ...], outcome: Outcome) -> Iterator[Finding]:
     failed = next((finding for finding in (planned, workload) if finding.status != "True"), None)
     if failed is None:
         reason = StatusReason.SCALED_TO_ZERO if workload.reason == StatusReason.SCALED_TO_ZERO else StatusReason.READY
-        yield _Finding(type=ConditionType.READY, status="True", reason=reason, message=workload.message)
+        unmet = [f"{finding.type} is False ({finding.reason})" for finding in around if finding.status == "False"]
+        message = "; ".join([workload.message, *unmet])
+        yield Finding(type=ConditionType.READY, status="True", reason=reason, message=message)
         return
-    yield _Finding(type=ConditionType.READY, status="False", reason=failed.reason, message=failed.message)
-    needs_human = planned.status == "False" or isinstance(outcome.error, (NameConflict, RejectedManifest))
+    yield Finding(type=ConditionType.READY, status="False", reason=failed.reason, message=failed.message)
+    needs_human = (
+        planned.status == "False"
+        or workload.reason == FeatureReason.API_MISSING
+        or isinstance(outcome.error, (NameConflict, RejectedManifest))
+    )
     kind = ConditionType.STALLED if needs_human else ConditionType.RECONCILING
-    yield _Finding(type=kind, status="True", reason=failed.reason, message=failed.message)
+    yield Finding(type=kind, status="True", reason=failed.reason, message=failed.message)
 
 
-def _dated(finding: _Finding, previous: LLMDeploymentStatus, generation: int, now: datetime) -> Condition:
+def _dated(finding: Finding, previous: LLMDeploymentStatus, generation: int, now: datetime) -> Condition:
     old = next((c for c in previous.conditions if c.type == finding.type), None)
     flipped = old is None or old.status != finding.status
     return Condition(

@@ -7,12 +7,13 @@ from typing import Any
 
 from trtllm_operator.apply import compact_fields
 from trtllm_operator.cluster import Cluster
+from trtllm_operator.errors import ClusterError
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.informer import Informer, default_slim
-from trtllm_operator.kinds import KINDS, NODE, POD, Kind
+from trtllm_operator.kinds import GATEWAY, KINDS, NODE, POD, Kind
 from trtllm_operator.naming import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
 from trtllm_operator.ownership import controlling_deployment
-from trtllm_operator.reconcile import is_planned
+from trtllm_operator.reconcile import gateway_of, is_planned
 from trtllm_operator.render import Manifest
 from trtllm_operator.workqueue import Key
 
@@ -38,6 +39,7 @@ class Watches:
                 labels=ours,
                 slim=_slim_child,
                 on_change=self._child_changed,
+                on_availability=self._api_changed,
             )
             for kind in KINDS
         }
@@ -51,11 +53,12 @@ class Watches:
             on_change=self._child_changed,
         )
         self._nodes = Informer(cluster, NODE, slim=_slim_node, on_change=self._node_changed) if read_nodes else None
+        self._gateways = Informer(cluster, GATEWAY, namespace=namespace, on_change=self._gateway_changed)
 
     @property
     def informers(self) -> Sequence[Informer]:
         """Every informer."""
-        return tuple(filter(None, (*self._children.values(), self._pods, self._nodes)))
+        return tuple(filter(None, (*self._children.values(), self._pods, self._nodes, self._gateways)))
 
     def problems(self, now: float) -> list[str]:
         """Return one sentence for each watch that is dead or not yet complete; ``now`` is monotonic seconds."""
@@ -109,6 +112,14 @@ class Watches:
         """Return a child by its name."""
         return self._children[kind].get(namespace, name)
 
+    def absence(self, kind: Kind) -> ClusterError | None:
+        """Return why the cluster can have no child of this kind, or None when it can."""
+        return self._children[kind].absence
+
+    def gateway(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Gateway by its name."""
+        return self._gateways.get(namespace, name)
+
     def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
         """Return the children of one kind that this owner controls."""
         return self._children[kind].by_owner(owner_uid)
@@ -135,6 +146,15 @@ class Watches:
         name = _deployment_name(manifest)
         if name is not None:
             self._enqueue(Key(manifest["metadata"]["namespace"], name))
+
+    def _api_changed(self) -> None:
+        for key in self._deployments:
+            self._enqueue(key)
+
+    def _gateway_changed(self, manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
+        for key, stored in self._deployments.items():
+            if gateway_of(stored) == (manifest["metadata"]["namespace"], manifest["metadata"]["name"]):
+                self._enqueue(key)
 
     def _node_changed(self, _manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
         for key, stored in self._deployments.items():

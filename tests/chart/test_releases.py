@@ -13,11 +13,14 @@ from chart_values import AWAITED, VALUES
 from control_plane import Cluster, Manifest, Namespace, wait_until
 from helm import CRD, LLM_DEPLOYMENT_CHART, OPERATOR_CHART, RELEASE, SYSTEM, Helm
 from operator_process import running_operator
+from support import specs
 from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT
 from trtllm_operator.rbac import namespaced_rules, rules
+from trtllm_operator.sandbox import ADDONS
 
 pytestmark = pytest.mark.component
 
+OURS = "app.kubernetes.io/managed-by=trtllm-operator"
 WAIT = ("--wait", "--timeout=60s")
 
 
@@ -150,13 +153,16 @@ def _refused(bare: Cluster, start: int) -> list[str]:
 
 
 def test_every_right_is_used_and_none_is_missing(bare: Cluster, release: Helm, team: Namespace, tmp_path: Path) -> None:
+    for addon in ADDONS:
+        bare.sandbox.install(addon)
     _install(release)
     start = len(bare.audit())
     with running_operator(bare, SYSTEM, RELEASE, tmp_path):
-        team.deploy(scaling={"maxReplicas": 2})
-        team.ready()
+        for parameter in specs():
+            (wanted,) = parameter.values
+            team.deploy(wanted["metadata"]["name"], **wanted["spec"])
         for kind in KINDS:
-            child = team.list(kind.plural, selector="trtllm.dev/name=llama")[0]
+            child = wait_until(lambda kind=kind: team.list(kind.plural, selector=OURS), what=lambda k=kind: k.plural)[0]
             team.kubectl("delete", kind.plural, child["metadata"]["name"])
             wait_until(lambda kind=kind, child=child: team.find(kind.kind, child["metadata"]["name"]))
             team.apply(_impostor(child))

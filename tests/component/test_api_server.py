@@ -23,6 +23,11 @@ REJECTED = [
     pytest.param({"dtype": "float8"}, 'spec.dtype: Unsupported value: "float8"', id="unknown value"),
     pytest.param({"gpuz": {"count": 1}}, ".spec.gpuz: field not declared in schema", id="unknown field"),
     pytest.param({"scaling": {}}, "spec.scaling.maxReplicas: Required value", id="missing"),
+    pytest.param(
+        {"expose": {"inferencePool": {}}},
+        "spec.expose.inferencePool.endpointPicker: Required value",
+        id="missing two levels down",
+    ),
     *(
         pytest.param({"proxy": {"httpProxy": address}}, "spec.proxy.httpProxy: Invalid value", id=f"proxy {address!r}")
         for address in (
@@ -53,6 +58,7 @@ ACCEPTED = [
         {"expose": {"gateway": {"name": "inference", "hostnames": ["*.example.com", "llama.example.com"]}}},
         id="host names",
     ),
+    pytest.param({"expose": {"inferencePool": {"endpointPicker": {"name": "epp"}}}}, id="endpoint picker"),
 ]
 
 

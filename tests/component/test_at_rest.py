@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from control_plane import Cluster, Namespace, wait_until
+from support import specs
 
 pytestmark = pytest.mark.component
 
@@ -54,9 +55,18 @@ def _every(polls: int, condition: Callable[[], bool]) -> Callable[[], bool]:
     return held
 
 
+def _deploy_every_kind(namespace: Namespace) -> None:
+    """Ask for every kind of object, with no replicas where that is possible: GPUs are few."""
+    for parameter in specs():
+        (wanted,) = parameter.values
+        spec = wanted["spec"] if "scaling" in wanted["spec"] else {**wanted["spec"], "replicas": 0}
+        namespace.deploy(wanted["metadata"]["name"], **{**spec, "disruption": None})
+
+
 def test_a_restart_writes_nothing(cluster: Cluster, namespace: Namespace) -> None:
     for number in range(5):
         namespace.deploy(f"llama-{number}", scaling={"maxReplicas": 2} if number % 2 else None)
+    _deploy_every_kind(namespace)
     for number in range(5):
         namespace.ready(f"llama-{number}")
     _settled(cluster)

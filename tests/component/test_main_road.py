@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from control_plane import Cluster, Namespace, wait_until
 from support import ROOT, examples
 from trtllm_operator.cli import main
+from trtllm_operator.kinds import KINDS
 
 pytestmark = pytest.mark.component
 
@@ -151,7 +152,7 @@ def test_render_prints_what_the_operator_applies(namespace: Namespace, example: 
         assert _is_part_of(manifest, live)
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered}
     ours = "app.kubernetes.io/managed-by=trtllm-operator"
-    owned = namespace.list("configmaps", "services", "deployments", "hpa", selector=ours)
+    owned = namespace.list(*(kind.plural for kind in KINDS), selector=ours)
     assert {(child["kind"], child["metadata"]["name"]) for child in owned} == names
 
 

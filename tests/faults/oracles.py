@@ -16,6 +16,7 @@ from typing import Any
 from control_plane import Manifest, wait_until
 from faults.stand import Scene
 from faults.trace import Place
+from trtllm_operator.findings import FeatureReason
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import (
     DIGEST_ANNOTATION,
@@ -95,7 +96,15 @@ def assert_gone(scene: Scene, *, quiet: float = 1.5, within: float = 60.0) -> No
 
 
 def snapshot(scene: Scene, name: str) -> Manifest:
-    """Return the end state of one LLMDeployment, without what differs from run to run."""
+    """Return the end state of one LLMDeployment, without what differs from run to run.
+
+    An autoscaler looks at the load every 15 s, and only then is it known whether it can scale.
+    """
+
+    def scaling() -> Manifest:
+        return scene.namespace.condition("ScalingReady", name)
+
+    wait_until(lambda: scaling().get("status") != "Unknown", 60, what=lambda: f"O3: {scaling()}")
     stored = scene.namespace.get("llmd", name)
     uid = stored["metadata"]["uid"]
     children = {
@@ -203,7 +212,7 @@ def _assert_truthful(stored: Manifest, dated: dict[tuple[str, str], tuple[str, s
             assert condition["reason"] in _REASONS, f"O6: unknown reason {condition['reason']}"
 
 
-_REASONS = {reason.value for reason in (*Reason, *StatusReason, *ProblemReason)}
+_REASONS = {reason.value for reason in (*Reason, *StatusReason, *ProblemReason, *FeatureReason)}
 
 
 def _is_current(stored: Manifest) -> bool:

@@ -35,7 +35,7 @@ def _after(*outcomes: Outcome) -> dict[str, Any]:
     """The object as stored after one pass for each outcome, each for a newer generation."""
     told = LLMDeploymentStatus()
     for generation, outcome in enumerate(outcomes, start=1):
-        told = status(told, "llama", "team-a", generation, outcome, datetime(2026, 1, 1, tzinfo=UTC))
+        told = status(told, "llama", generation, outcome, datetime(2026, 1, 1, tzinfo=UTC))
     stored = told.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"metadata": {"generation": len(outcomes)}, "status": stored}
 

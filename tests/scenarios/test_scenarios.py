@@ -9,7 +9,7 @@ import pytest
 from faults.stand import Stand
 from scenarios.record import Record
 from scenarios.registry import Scenario, load, plays
-from trtllm_operator.sandbox import Sandbox
+from trtllm_operator.sandbox import ADDONS, Sandbox
 
 load()
 
@@ -24,7 +24,8 @@ def _parameters() -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with Sandbox.start(operator=True, audit=True, nodes=("8x8xNVIDIA-H100-80GB-HBM3",)) as sandbox:
+    nodes = ("8x8xNVIDIA-H100-80GB-HBM3",)
+    with Sandbox.start(operator=True, audit=True, nodes=nodes, addons=ADDONS) as sandbox:
         made = Stand(sandbox, tmp_path_factory.mktemp("stand"))
         yield made
         made.close()
