@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,-m "not privileged")
+UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),,-m "not privileged and not scenario and not flux")
 NODES ?= 2x8xNVIDIA-H100-80GB-HBM3
 # Not asked of the operator's pod: a CPU limit (throttling delays it), limits of storage it does not use, pulling a release
 # again and again, and a NetworkPolicy, which the chart offers for who knows the API server's ports.
 SCORE := --ignore-test container-ephemeral-storage-request-and-limit --ignore-test container-image-pull-policy --ignore-test pod-networkpolicy --ignore-container-cpu-limit
+# Nor of what the operator renders: users, root file systems and resources for the reasons in .checkov-children.yaml; two
+# different probes (trtllm-serve has one route; the liveness probe waits longer); a budget (spec.disruption asks for one).
+SCORE_CHILDREN := $(SCORE) --ignore-test container-security-context-user-group-id --ignore-test container-security-context-readonlyrootfilesystem --ignore-test container-resources --ignore-test pod-probes-identical --ignore-test deployment-has-poddisruptionbudget
+CHECKOV := $(BIN)/uvx --quiet --from checkov==3.3.30 checkov
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 help:           ## list the targets
@@ -29,7 +33,10 @@ fuzz: install   ## COUNT (2000) generated objects against the real API server, t
 	$(BIN)/pytest tests/component/test_fuzz.py --fuzz $(or $(COUNT),2000)
 
 scenarios: install  ## every scenario of docs/reliability.md, with their outcomes recorded (about half an hour)
-	$(BIN)/pytest tests/scenarios -m "gate or scenario" --record; $(BIN)/pytest -q tests/test_reliability_page.py --update
+	$(BIN)/pytest tests/scenarios tests/component/test_at_rest.py -m "gate or scenario" --record; $(BIN)/pytest -q tests/test_reliability_page.py --update
+
+gitops: install ## Flux's own controllers keep examples/gitops on a sandbox (some minutes the first time, to build them)
+	$(BIN)/pytest tests/gitops -m "flux"
 
 bench: install  ## the operator beside a bare client; see docs/performance.md
 	PYTHONPATH=operator:tests $(BIN)/python -m bench
@@ -55,9 +62,14 @@ install.yaml: install  ## dist/install.yaml: the whole installation as one file
 sbom: install   ## dist/sbom.cdx.json: the image's Python packages, from the lock file
 	mkdir -p dist && $(BIN)/uvx --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o dist/sbom.cdx.json requirements.txt
 
-lint-manifests: install.yaml  ## checkov and kube-score over the installation and the Dockerfile
-	$(BIN)/uvx --quiet --from checkov==3.3.30 checkov --config-file .checkov.yaml -f dist/install.yaml -f Dockerfile
+lint-manifests: install.yaml  ## checkov and kube-score over the installation, the chart, what the operator renders and the Dockerfile
+	$$($(BIN)/trtllm-operator sandbox helm) template trtllm-operator charts/trtllm-operator --namespace trtllm-operator-system > dist/chart.yaml
+	$(BIN)/python tools/children.py > dist/children.yaml
+	$(CHECKOV) --config-file .checkov.yaml -f dist/install.yaml -f dist/chart.yaml -f Dockerfile
+	$(CHECKOV) --config-file .checkov-children.yaml -f dist/children.yaml
 	cd tools && PATH="$(CURDIR)/$(BIN):$$PATH" go tool kube-score score --output-format ci $(SCORE) ../dist/install.yaml
+	cd tools && PATH="$(CURDIR)/$(BIN):$$PATH" go tool kube-score score --output-format ci $(SCORE) ../dist/chart.yaml
+	cd tools && PATH="$(CURDIR)/$(BIN):$$PATH" go tool kube-score score --output-format ci $(SCORE_CHILDREN) ../dist/children.yaml
 
 lock: install   ## resolve the dependencies again
 	$(COMPILE) --upgrade -o requirements.txt pyproject.toml && $(COMPILE) --upgrade --all-extras --group dev -o requirements-dev.txt pyproject.toml
@@ -66,4 +78,4 @@ clean:          ## remove the environment, caches and every sandbox
 	-for name in $$($(BIN)/trtllm-operator sandbox list 2>/dev/null | awk 'NR > 1 {print $$1}'); do $(BIN)/trtllm-operator sandbox down --name $$name; done
 	rm -rf .venv build dist *.egg-info operator/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-.PHONY: help install install.yaml sbom lint-manifests demo test test-fast fuzz scenarios bench check update verify vendor run lock clean
+.PHONY: help install install.yaml sbom lint-manifests demo test test-fast fuzz scenarios gitops bench check update verify vendor run lock clean

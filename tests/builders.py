@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from support import config_maps
 from trtllm_operator.api import Dtype, LLMDeploymentSpec
 from trtllm_operator.facts import Experts, Facts, LatentAttention, ModelFacts
 from trtllm_operator.gather import gather, labels_of
 from trtllm_operator.hardware import NodeGroup
+from trtllm_operator.model_files import read_model_files
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
 
@@ -21,7 +23,12 @@ def a_spec(uri: str = LLAMA_70B, **fields: Any) -> LLMDeploymentSpec:
 
 
 def some_facts(spec: LLMDeploymentSpec, *groups: str) -> Facts:
-    return gather(spec, list(labels_of(NodeGroup.parse(group) for group in groups or (f"2x8x{H100}",))))
+    """Return the facts of a spec, the ConfigMaps of the examples being there."""
+    labels = list(labels_of(NodeGroup.parse(group) for group in groups or (f"2x8x{H100}",)))
+    reference = spec.model.config_map_ref
+    read = read_model_files(spec.model, None if reference is None else config_maps().get(reference.name))
+    assert not isinstance(read, Infeasible), read
+    return gather(spec, labels, read)
 
 
 def a_verdict(spec: LLMDeploymentSpec, *groups: str) -> Plan | Infeasible:
@@ -95,7 +102,7 @@ def a_latent_mixture(**facts: Any) -> ModelFacts:
     return a_model(**{**shape, **facts})
 
 
-def placed(model: ModelFacts, *groups: str, **fields: Any) -> Plan | Infeasible:
+def placed(model: ModelFacts, /, *groups: str, **fields: Any) -> Plan | Infeasible:
     """Plan facts that no catalogue holds."""
     spec = a_spec(f"hf://{model.name}", **fields)
     return plan(spec, replace(some_facts(spec, *groups), model=model))

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-AWAITED = {
-    "--leader-elect": ("replicas", {"replicas": 2}),
-    "--metrics-port": ("metrics", {"metrics": {"enabled": True, "podMonitor": {"enabled": True}}}),
-}
-"""Flags the operator does not have yet, and the values that would set them. The schema refuses these until then."""
-
 VALUES: dict[str, dict[str, Any]] = {
     "default": {},
     "namespaced": {"watchNamespaces": ["team-a"]},
@@ -40,6 +34,12 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     "user-chosen-by-the-platform": {"runAsUser": None},
     "verbose-behind-a-proxy": {"verbose": True, "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]},
-    "two-replicas": AWAITED["--leader-elect"][1],
-    "metrics": AWAITED["--metrics-port"][1] | {"networkPolicy": {"enabled": True}},
+    "one-replica": {"replicas": 1},
+    "several-namespaces": {"watchNamespaces": ["team-a", "team-b"], "logFormat": "json"},
+    "host-path": {"allowHostPath": True},
+    "pod-monitor": {
+        "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+        "networkPolicy": {"enabled": True},
+    },
+    "without-metrics": {"metrics": {"enabled": False}},
 }

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,24 @@ from urllib.parse import urlencode
 
 from kubernetes.config import new_client_from_config
 
-from trtllm_operator.kinds import AUTOSCALER, KINDS, LLM_DEPLOYMENT, POD, Kind
+from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.gather import gather, labels_of
+from trtllm_operator.hardware import NodeGroup
+from trtllm_operator.kinds import AUTOSCALER, KINDS, LLM_DEPLOYMENT, POD, SECRET, Kind
+from trtllm_operator.plan import plan
+from trtllm_operator.planned import Infeasible, Plan
+from trtllm_operator.render import Owner, render
 from trtllm_operator.sandbox import Sandbox
+from trtllm_operator.sandbox.handle import DEFAULT_NODES
+from trtllm_operator.settings import Settings
 
 Manifest = dict[str, Any]
 
 FIELD_MANAGER = "tests"
 
 _KINDS = {
-    **{kind.kind.lower(): kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
-    **{kind.plural: kind for kind in (*KINDS, POD, LLM_DEPLOYMENT)},
+    **{kind.kind.lower(): kind for kind in (*KINDS, SECRET, POD, LLM_DEPLOYMENT)},
+    **{kind.plural: kind for kind in (*KINDS, SECRET, POD, LLM_DEPLOYMENT)},
     "hpa": AUTOSCALER,
     "llmd": LLM_DEPLOYMENT,
 }
@@ -56,12 +64,7 @@ class Kubectl:
         return found
 
     def apply(self, *manifests: dict[str, Any]) -> None:
-        self(
-            "apply",
-            "--server-side",
-            "--filename=-",
-            stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)},
-        )
+        self("apply", "--server-side", "--filename=-", stdin=_list_of(manifests))
 
 
 class Cluster:
@@ -107,11 +110,23 @@ class Cluster:
 
     def replace_spec(self, namespace: str, manifest: Manifest) -> None:
         """Replace the spec of an LLMDeployment by merge patch, faster than kubectl does."""
-        path = LLM_DEPLOYMENT.path(namespace, manifest["metadata"]["name"])
+        self._patch(LLM_DEPLOYMENT.path(namespace, manifest["metadata"]["name"]), {"spec": manifest["spec"]})
+
+    def patch_status(self, kind: Kind, namespace: str, name: str, status: Manifest) -> None:
+        """Merge into a status, as the kubelet or a controller would."""
+        self._patch(f"{kind.path(namespace, name)}/status", {"status": status})
+
+    def _patch(self, path: str, patch: Manifest) -> None:
         headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
-        url = self._api.configuration.host + path
-        answer = self._api.call_api("PATCH", url, headers, body={"spec": manifest["spec"]})
+        answer = self._api.call_api("PATCH", self._api.configuration.host + path, headers, body=patch)
         assert answer.status == 200, answer.read()
+
+    def apply(self, *manifests: Manifest) -> None:
+        self._kubectl.apply(*manifests)
+
+    def delete(self, *manifests: Manifest) -> None:
+        """Delete objects and wait until they are gone."""
+        self.kubectl("delete", "--ignore-not-found", "--timeout=80s", "--filename=-", stdin=_list_of(manifests))
 
     def audit(self) -> list[Manifest]:
         """Every request so far, as the API server logged it."""
@@ -145,21 +160,43 @@ class Namespace:
         ]
 
     def apply(self, *manifests: Manifest) -> None:
-        self.kubectl("apply", "--filename=-", stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        self.kubectl("apply", "--filename=-", stdin=_list_of(manifests))
 
     def assert_accepted(self, *manifests: Manifest) -> None:
         """Fail unless the API server would store each manifest: known fields only, valid, admitted."""
-        self.kubectl(*_STRICT_DRY_RUN, stdin={"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        self.kubectl(*_STRICT_DRY_RUN, stdin=_list_of(manifests))
 
     def refusal(self, manifest: Manifest) -> str:
         """Return why the API server would not store this manifest; fail when it would."""
         return self.kubectl(*_STRICT_DRY_RUN, stdin=manifest, fails=True)
+
+    def offer_volume(self, claim: str, size: str = "200Gi", storage_class: str = "") -> None:
+        """Make a volume for a claim, which goes with the namespace: the sandbox has nothing that makes any."""
+        uid = json.loads(self.cluster.kubectl("get", "namespace", self.name, "--output=json"))["metadata"]["uid"]
+        owner = {"apiVersion": "v1", "kind": "Namespace", "name": self.name, "uid": uid}
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"{self.name}-{claim}", "ownerReferences": [owner]},
+            "spec": {
+                "capacity": {"storage": size},
+                "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+                "storageClassName": storage_class,
+                "claimRef": {"namespace": self.name, "name": claim},
+                "hostPath": {"path": "/nowhere"},
+            },
+        }
+        self.cluster.kubectl("apply", "--filename=-", stdin=volume)
 
     def deploy(self, name: str = "llama", **spec: Any) -> Manifest:
         """Apply an LLMDeployment; by default the smallest that plans."""
         manifest = an_llm_deployment(name, **spec)
         self.apply(manifest)
         return manifest
+
+    def patch_status(self, kind: Kind, name: str, status: Manifest) -> None:
+        """Merge into a status, as the kubelet or a controller would."""
+        self.cluster.patch_status(kind, self.name, name, status)
 
     def ready(self, name: str = "llama") -> None:
         self.kubectl("wait", "--for=condition=Ready", f"llmd/{name}", "--timeout=60s")
@@ -182,10 +219,24 @@ class Namespace:
         return wait_until(found, what=lambda: f"{kind} is {self.condition(kind, name)}, not {reason}")
 
 
+def _list_of(manifests: Iterable[Manifest]) -> Manifest:
+    return {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+
+
 def as_yaml(manifest: Manifest) -> str:
     """Return JSON that is YAML too, which has neither surrogate pairs nor every character JSON has."""
     text = json.dumps(manifest, ensure_ascii=False)
     return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
+
+
+def config_map_name(name: str = "llama", **spec: Any) -> str:
+    """Return the name of the ConfigMap that the operator makes for ``an_llm_deployment`` on the sandbox's nodes."""
+    parsed = LLMDeploymentSpec.model_validate(an_llm_deployment(name, **spec)["spec"])
+    made = plan(parsed, gather(parsed, list(labels_of(NodeGroup.parse(nodes) for nodes in DEFAULT_NODES))))
+    assert isinstance(made, Plan), made
+    rendered = render(Owner(name=name, namespace="default"), parsed, made, Settings())
+    assert not isinstance(rendered, Infeasible), rendered
+    return next(manifest["metadata"]["name"] for manifest in rendered if manifest["kind"] == "ConfigMap")
 
 
 def an_llm_deployment(name: str = "llama", **spec: Any) -> Manifest:

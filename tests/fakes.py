@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from builders import H100
+from trtllm_operator.capacity import NodeRoom, Supply
 from trtllm_operator.cluster import Applied
-from trtllm_operator.errors import ClusterError
+from trtllm_operator.errors import ClusterError, OperatorError
 from trtllm_operator.gather import labels_of
-from trtllm_operator.hardware import NodeGroup
+from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL, NodeGroup
 from trtllm_operator.kinds import Kind
 from trtllm_operator.workqueue import Key
 
@@ -74,6 +75,23 @@ def _fields(value: Any) -> Manifest:
     return {f"f:{key}": _fields(below) for key, below in value.items()} if isinstance(value, dict) else {}
 
 
+class FakeSurvey:
+    """One node with this many free GPUs of eight; records how fresh an answer was asked for."""
+
+    def __init__(self, free: int, error: OperatorError | None = None) -> None:
+        self._free = free
+        self._error = error
+        self.asked: list[float] = []
+
+    async def supply(self, _: str, *, age: float) -> Supply:
+        self.asked.append(age)
+        if self._error is not None:
+            raise self._error
+        offered, requested = {GPU_RESOURCE: 8}, {GPU_RESOURCE: 8 - self._free}
+        room = NodeRoom(name="gpu-1", labels={PRODUCT_LABEL: H100}, allocatable=offered, requested=requested)
+        return Supply(nodes=(room,))
+
+
 class FakeMemory:
     """What the watches would hold."""
 
@@ -81,7 +99,11 @@ class FakeMemory:
         self.deployments = {Key(m["metadata"]["namespace"], m["metadata"]["name"]): m for m in deployments}
         self.objects: dict[tuple[str, str], Manifest] = {}
         self.absent: dict[Kind, ClusterError] = {}
+        self.downloading: list[Manifest] = []
         self.gateways: dict[tuple[str, str], Manifest] = {}
+        self.nodes: list[Manifest] | None = []
+        self.labels = list(labels_of([NodeGroup(nodes=2, gpus=8, product=H100)]))
+        self.found_pods: list[Manifest] = []
 
     def deployment(self, key: Key) -> Manifest | None:
         return self.deployments.get(key)
@@ -115,7 +137,13 @@ class FakeMemory:
         self.objects[(kind.kind, manifest["metadata"]["name"])] = manifest
 
     def pods(self, key: Key) -> Iterable[Manifest]:  # noqa: ARG002 - the protocol's signature
-        return []
+        return self.found_pods
+
+    def readable_nodes(self) -> Iterable[Manifest] | None:
+        return self.nodes
+
+    def download_pods(self, key: Key) -> Iterable[Manifest]:  # noqa: ARG002 - the protocol's signature
+        return self.downloading
 
     def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        return list(labels_of([NodeGroup(nodes=2, gpus=8, product=H100)]))
+        return self.labels

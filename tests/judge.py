@@ -22,7 +22,6 @@ from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.render import Owner, render
-from trtllm_operator.servable import servable
 from trtllm_operator.settings import Settings
 from trtllm_operator.status import Outcome, status
 
@@ -52,12 +51,13 @@ def judge(cluster: Cluster, manifest: Manifest) -> Judgement:
         assert code in {400, 422, 500}, stored  # 500: a typed patch that cannot be made, told as such
         return Judgement(fate=Fate.REJECTED, message=stored["message"])
     spec = LLMDeploymentSpec.model_validate(stored["spec"])
-    verdict = servable(plan(spec, gather(spec, NODES)))
+    verdict = plan(spec, gather(spec, NODES))
     _assert_tellable({**manifest, "spec": stored["spec"]}, verdict)
-    if isinstance(verdict, Infeasible):
-        return Judgement(fate=Fate.REFUSED, message=f"{verdict.reason}: {verdict.message}")
     owner = Owner(name=manifest["metadata"]["name"], namespace="default")
-    children = render(owner, spec, verdict, Settings())
+    children = verdict if isinstance(verdict, Infeasible) else render(owner, spec, verdict, Settings())
+    if isinstance(children, Infeasible):
+        return Judgement(fate=Fate.REFUSED, message=f"{children.reason}: {children.message}")
+    assert isinstance(verdict, Plan)
     refusals = [refusal for child in children if (refusal := cluster.refusal(child)) is not None]
     assert not refusals, refusals
     return Judgement(fate=Fate.RENDERED, message=verdict.summary)

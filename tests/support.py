@@ -54,6 +54,19 @@ def _read(paths: list[Path]) -> list[Any]:
     return [pytest.param(_example(path), id=path.stem) for path in paths]
 
 
+def pods() -> list[Any]:
+    """Return LLMDeployments that together set every field that shapes a serving pod, named after their files."""
+    paths = sorted((ROOT / "tests" / "data" / "specs").glob("*.yaml"))
+    return [pytest.param(_example(path), id=path.stem) for path in paths]
+
+
+def config_maps() -> dict[str, dict[str, str]]:
+    """Return the data of the ConfigMaps that examples bring along, by name."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("[0-9]*.yaml")]
+    documents = [document for text in texts for document in yaml.safe_load_all(text)]
+    return {found["metadata"]["name"]: found["data"] for found in documents if found["kind"] == "ConfigMap"}
+
+
 def _example(path: Path) -> dict[str, Any]:
     """Return the LLMDeployment of a file, which may hold other objects that it needs."""
     documents = yaml.safe_load_all(path.read_text(encoding="utf-8"))

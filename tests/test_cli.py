@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from click.testing import CliRunner, Result
 from builders import H100, LLAMA_70B
 from support import ROOT
 from trtllm_operator.cli import main
+from trtllm_operator.lease import Election
+from trtllm_operator.lifecycle import Options
 
 NODES = ["--nodes", f"2x8x{H100}"]
 
@@ -108,3 +111,48 @@ def test_crd_prints_the_committed_file() -> None:
     assert CliRunner().invoke(main, ["crd"]).stdout == (ROOT / "crds" / "llmdeployments.yaml").read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        pytest.param([], {}, Options(), id="defaults"),
+        pytest.param(
+            ["-n", "a,b", "-n", "b", "-n", "c", "--no-read-nodes", "--metrics-port", "9090"],
+            {},
+            Options(namespaces=("a", "b", "c"), read_nodes=False, metrics_port=9090),
+            id="namespaces",
+        ),
+        pytest.param(
+            ["--leader-elect"],
+            {"POD_NAME": "operator-0", "POD_NAMESPACE": "system"},
+            Options(election=Election(namespace="system", identity="operator-0")),
+            id="leader-election-by-the-pod-s-environment",
+        ),
+    ],
+)
+def test_the_options_of_run(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str], expected: Options
+) -> None:
+    chosen: list[Options] = []
+
+    async def instead(_: object, __: object, options: Options) -> None:
+        chosen.append(options)
+
+    monkeypatch.setattr("trtllm_operator.lifecycle.run", instead)
+    monkeypatch.setattr("trtllm_operator.connection.Connection.from_kubeconfig", lambda *_: None)
+    monkeypatch.setattr("trtllm_operator.logs.configure", lambda *_, **__: None)
+    result = CliRunner().invoke(main, ["run", "--kubeconfig", "x", *arguments], env=environment)
+    assert result.exit_code == 0, result.output
+    (options,) = chosen
+    if options.election is not None:
+        name, _, suffix = options.election.identity.partition("_")
+        assert len(suffix) == 8, "two processes of one pod name must not be one holder"
+        options = replace(options, election=replace(options.election, identity=name))
+    assert options == expected
+
+
+def test_leader_election_needs_to_know_the_pod() -> None:
+    result = CliRunner().invoke(main, ["run", "--leader-elect"], env={"POD_NAME": "", "POD_NAMESPACE": ""})
+    assert result.exit_code == 2
+    assert "POD_NAMESPACE" in result.output

@@ -36,11 +36,12 @@ from trtllm_operator.errors import (
     Forbidden,
     Gone,
     NotFound,
+    NotLeader,
     OperatorError,
     Rejected,
     Unavailable,
 )
-from trtllm_operator.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, LLM_DEPLOYMENT, NODE, POD
+from trtllm_operator.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, LEASE, LLM_DEPLOYMENT, NODE, POD
 
 RELEASED = web.AppKey("released", asyncio.Event)
 
@@ -389,6 +390,54 @@ async def test_no_server_and_no_answer(api: Api) -> None:
     assert counted == [("get", "nodes", 0)]
     await absent.close()
     await silent.close()
+
+
+async def test_update_replaces_and_says_when_it_came_too_late(api: Api, cluster: Cluster) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator"
+    lease = {"metadata": {"name": "operator", "namespace": "system", "resourceVersion": "7"}, "spec": {}}
+    stored = {**lease, "metadata": {**lease["metadata"], "resourceVersion": "8"}}
+    api.expect("PUT", path, answer(stored), body=lease, content_type="application/json")
+    assert await cluster.update(LEASE, lease) == stored
+    api.expect("PUT", path, refusal(409, "changed", "Conflict"), body=lease, content_type="application/json")
+    with pytest.raises(Conflict):
+        await cluster.update(LEASE, lease)
+
+
+async def test_pages_come_one_by_one(api: Api, cluster: Cluster) -> None:
+    selector = {"limit": "2", "fieldSelector": "spec.nodeName!="}
+    first = {"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}
+    api.expect("GET", "/api/v1/pods", answer(first), selector)
+    api.expect(
+        "GET", "/api/v1/pods", answer({"items": [{"metadata": {"name": "c"}}]}), {**selector, "continue": "more"}
+    )
+    pages = [
+        [pod["metadata"]["name"] for pod in page]
+        async for page in cluster.pages(POD, fields="spec.nodeName!=", limit=2)
+    ]
+    assert pages == [["a", "b"], ["c"]]
+
+
+async def test_the_fence_stops_every_write_and_no_read(api: Api) -> None:
+    def fence() -> None:
+        raise NotLeader("somebody else leads")
+
+    connection = Connection(api.url)
+    fenced = Cluster(connection, fence=fence)
+    lease = {"metadata": {"name": "x", "namespace": "y"}}
+    writes = [
+        lambda: fenced.create(LEASE, lease),
+        lambda: fenced.update(LEASE, lease),
+        lambda: fenced.apply(LEASE, lease, manager="m", force=True),
+        lambda: fenced.apply_status(LEASE, lease, manager="m"),
+        lambda: fenced.merge(LEASE, lease, manager="m"),
+        lambda: fenced.delete(LEASE, "y", "x", uid="u"),
+    ]
+    for write in writes:
+        with pytest.raises(NotLeader):
+            await write()
+    api.expect("GET", "/apis/coordination.k8s.io/v1/namespaces/y/leases/x", answer(lease))
+    assert await fenced.get(LEASE, "y", "x") == lease
+    await connection.close()
 
 
 async def test_requests_are_counted(api: Api) -> None:

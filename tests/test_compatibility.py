@@ -1,6 +1,7 @@
 """Within a version of the API every release takes the objects of the one before.
 
-``tests/data/crd`` holds the CRD of each release, named after it.
+``tests/data/crd`` holds the CRD of each release, named after it. A narrowing that closes a hole, which v1alpha1 may do,
+is listed in ACCEPTED with its reason, and in the changelog.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from compatibility import incompatibilities
 from support import ROOT
 from trtllm_operator.crd import crd
 
+ACCEPTED: dict[str, str] = {}
+"""What changed, in the words of ``incompatibilities``, and why it may."""
+
 RELEASED = Path(__file__).parent / "data" / "crd"
 
 
@@ -28,7 +32,8 @@ def test_no_release_is_broken() -> None:
     for path in sorted(RELEASED.glob("*.yaml")):
         for version, schema in _schemas(yaml.safe_load(path.read_text(encoding="utf-8"))).items():
             assert version in now, f"{path.stem} served {version}"
-            assert incompatibilities(schema, now[version]) == [], path.stem
+            found = set(incompatibilities(schema, now[version]))
+            assert found <= ACCEPTED.keys(), path.stem
 
 
 def test_every_release_left_its_crd() -> None:

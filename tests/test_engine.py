@@ -7,8 +7,9 @@ import pytest
 
 from trtllm_operator.api import ScalingMetric
 from trtllm_operator.engine import EngineCommand, EngineOptions, scaling_metric, serve_command
-from trtllm_operator.engine_overrides import EngineRefusal, RefusalReason
+from trtllm_operator.engine_overrides import EngineRefusal
 from trtllm_operator.engine_versions import find_release
+from trtllm_operator.refusals import Reason
 
 NEW = find_release("1.3.0rc24")
 GA = find_release("1.2.1")
@@ -110,27 +111,25 @@ def test_a_doubtful_tag_warns() -> None:
     [
         pytest.param(
             {"tensor_parallel_size": 4},
-            RefusalReason.MANAGED_OPTION,
+            Reason.MANAGED_OPTION,
             "spec.engine.config.tensor_parallel_size is set by the operator: set spec.parallelism.tensor",
             id="managed",
         ),
         pytest.param(
             {"kv_cache_config": {"dtype": "fp8"}},
-            RefusalReason.MANAGED_OPTION,
+            Reason.MANAGED_OPTION,
             "spec.engine.config.kv_cache_config.dtype is set by the operator: set spec.engine.kvCacheDtype",
             id="managed-below",
         ),
         pytest.param(
             {"kv_cache_config": None},
-            RefusalReason.INVALID_VALUE,
+            Reason.INVALID_ENGINE_VALUE,
             "kv_cache_config is None; it must be a map",
             id="null",
         ),
     ],
 )
-def test_what_the_operator_sets_is_refused_in_the_file(
-    config: dict[str, Any], reason: RefusalReason, told: str
-) -> None:
+def test_what_the_operator_sets_is_refused_in_the_file(config: dict[str, Any], reason: Reason, told: str) -> None:
     refusal = _refused(replace(PLAIN, extra_config=config))
     assert refusal.reason == reason
     assert told in refusal.message
@@ -151,19 +150,19 @@ def test_an_unknown_key_is_a_warning(config: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("args", "reason", "told"),
     [
-        pytest.param(["--tp_size", "4"], RefusalReason.MANAGED_OPTION, "set spec.parallelism.tensor", id="managed"),
-        pytest.param(["--port=1"], RefusalReason.MANAGED_OPTION, "set spec.expose.service.port", id="managed-equals"),
-        pytest.param(["--log_levl", "debug"], RefusalReason.UNKNOWN_FLAG, "did you mean --log_level?", id="near"),
-        pytest.param(["--dtype", "fp8"], RefusalReason.UNKNOWN_FLAG, "'--dtype'", id="no-dtype"),
-        pytest.param(["debug"], RefusalReason.UNKNOWN_FLAG, "'debug'", id="stray-value"),
-        pytest.param(["--log_level"], RefusalReason.INVALID_VALUE, "has no value", id="missing-value"),
-        pytest.param(["--log_level", "loud"], RefusalReason.INVALID_VALUE, "'loud'; it takes", id="choice"),
-        pytest.param(["--max_beam_width", "x"], RefusalReason.INVALID_VALUE, "'x'; it takes int", id="type"),
-        pytest.param(["--enable_chunked_prefill", "1"], RefusalReason.UNKNOWN_FLAG, "'1'", id="switch-with-value"),
-        pytest.param(["--enable_chunked_prefill=1"], RefusalReason.INVALID_VALUE, "takes switch", id="switch-equals"),
+        pytest.param(["--tp_size", "4"], Reason.MANAGED_OPTION, "set spec.parallelism.tensor", id="managed"),
+        pytest.param(["--port=1"], Reason.MANAGED_OPTION, "set spec.expose.service.port", id="managed-equals"),
+        pytest.param(["--log_levl", "debug"], Reason.UNKNOWN_FLAG, "did you mean --log_level?", id="near"),
+        pytest.param(["--dtype", "fp8"], Reason.UNKNOWN_FLAG, "'--dtype'", id="no-dtype"),
+        pytest.param(["debug"], Reason.UNKNOWN_FLAG, "'debug'", id="stray-value"),
+        pytest.param(["--log_level"], Reason.INVALID_ENGINE_VALUE, "has no value", id="missing-value"),
+        pytest.param(["--log_level", "loud"], Reason.INVALID_ENGINE_VALUE, "'loud'; it takes", id="choice"),
+        pytest.param(["--max_beam_width", "x"], Reason.INVALID_ENGINE_VALUE, "'x'; it takes int", id="type"),
+        pytest.param(["--enable_chunked_prefill", "1"], Reason.UNKNOWN_FLAG, "'1'", id="switch-with-value"),
+        pytest.param(["--enable_chunked_prefill=1"], Reason.INVALID_ENGINE_VALUE, "takes switch", id="switch-equals"),
     ],
 )
-def test_wrong_arguments_are_refused(args: list[str], reason: RefusalReason, told: str) -> None:
+def test_wrong_arguments_are_refused(args: list[str], reason: Reason, told: str) -> None:
     refusal = _refused(replace(PLAIN, extra_args=tuple(args)))
     assert refusal.reason == reason
     assert told in refusal.message
@@ -172,12 +171,12 @@ def test_wrong_arguments_are_refused(args: list[str], reason: RefusalReason, tol
 def test_a_flag_of_a_later_release_is_unknown_to_an_earlier() -> None:
     options = replace(PLAIN, extra_args=("--num_serve_frontends", "2"))
     assert _served(options).argv[-2:] == ("--num_serve_frontends", "2")
-    assert _refused(options, "1.2.1").reason == RefusalReason.UNKNOWN_FLAG
+    assert _refused(options, "1.2.1").reason == Reason.UNKNOWN_FLAG
 
 
 def test_an_uneven_pipeline_needs_a_release_that_has_it() -> None:
     refusal = _refused(replace(PLAIN, pipeline=2, pipeline_partition=(3, 1)), "1.1.0")
-    assert refusal.reason == RefusalReason.UNSUPPORTED_BY_RELEASE
+    assert refusal.reason == Reason.UNSUPPORTED_BY_RELEASE
     assert "pp_partition" in refusal.message
     assert "spec.engine.image.tag" in refusal.message
 

@@ -14,11 +14,20 @@ import click
 import pydantic
 import pytest
 
+from builders import a_verdict
 from serving import DEADLINE_SECONDS, Server, local_arguments, run, started, wait_for
+from support import examples, pods
+from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.engine import EngineCommand, EngineOptions, serve_command
 from trtllm_operator.engine_versions import data, find_release
+from trtllm_operator.kinds import WORKLOAD_KINDS
+from trtllm_operator.planned import Infeasible
+from trtllm_operator.pod import image_tag
+from trtllm_operator.render import Owner, render
 from trtllm_operator.sandbox.fake_trtllm_serve.admission import admit
 from trtllm_operator.sandbox.fake_trtllm_serve.environment import Environment
+from trtllm_operator.settings import Settings
+from trtllm_operator.workload import pod_templates
 
 RELEASES = [pytest.param(row["last"], id=row["name"]) for row in data()["releases"]]
 
@@ -60,6 +69,9 @@ def _machine(tag: str, ranks: int) -> Environment:
     return Environment.read({"FAKE_TRTLLM_VERSION": tag, "FAKE_TRTLLM_GPUS": "8", **launched})
 
 
+WORKLOADS = {kind.kind for kind in WORKLOAD_KINDS}
+
+
 @pytest.mark.parametrize("tag", RELEASES)
 @pytest.mark.parametrize(("plan", "ranks"), PLANS)
 def test_every_release_accepts_what_is_rendered_for_it(
@@ -69,6 +81,29 @@ def test_every_release_accepts_what_is_rendered_for_it(
     admitted = admit(local_arguments(command, tmp_path), _machine(tag, ranks))
     assert admitted.config == command.config
     assert admitted.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("example", [*examples(), *pods()])
+def test_the_command_and_the_file_of_every_example_are_accepted(
+    example: dict[str, Any], model: str, tmp_path: Path
+) -> None:
+    spec = LLMDeploymentSpec.model_validate(example["spec"], extra="forbid")
+    verdict = a_verdict(spec)
+    if isinstance(verdict, Infeasible):
+        return  # its golden holds the reason
+    rendered = render(Owner(name=example["metadata"]["name"], namespace="default"), spec, verdict, Settings())
+    assert not isinstance(rendered, Infeasible), rendered
+    found = {manifest["kind"]: manifest for manifest in rendered}
+    (workload,) = (manifest for manifest in rendered if manifest["kind"] in WORKLOADS)
+    serving, *_ = pod_templates(workload)
+    (container,) = serving["spec"]["containers"]
+    config = json.loads(found["ConfigMap"]["data"]["engine.json"])
+    started = [*container["command"], *container["args"]]
+    serve = started[started.index("trtllm-serve") :]
+    mounted = [model if arg.startswith("/models") else arg for arg in serve]
+    command = EngineCommand(argv=tuple(mounted), config=config)
+    admitted = admit(local_arguments(command, tmp_path), _machine(image_tag(spec, Settings()), verdict.gpus))
+    assert admitted.config == config
 
 
 @pytest.mark.parametrize("tag", [release for release in RELEASES if release.id not in ("1.0", "1.1")])
@@ -81,7 +116,7 @@ def test_an_uneven_pipeline_is_accepted_where_it_exists(tag: str, model: str, tm
 def test_every_release_serves_as_a_process(tag: str, model: str, tmp_path: Path) -> None:
     release = find_release(tag)
     command = _rendered(tag, model, {"tensor": 8, "expert": 4, "attention_dp": True, "gpus_per_node": 8})
-    with started(local_arguments(command, tmp_path), tmp_path, VERSION=tag) as server:
+    with started(local_arguments(command, tmp_path), tmp_path, VERSION=tag, UID="1000") as server:
         assert server.get("/health") == (200, "")
         assert json.loads(server.get("/version")[1]) == {"version": tag}
         assert json.loads(server.get("/v1/models")[1])["data"][0]["id"] == "llama"

@@ -96,7 +96,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=served).start()
     trusted = ssl.create_default_context(cafile=str(tmp_path / "upstream" / "ca.crt"))
-    proxy = Proxy(f"https://127.0.0.1:{runner.addresses[0][1]}", trusted, tmp_path / "proxy")
+    proxy = Proxy(f"https://127.0.0.1:{runner.addresses[0][1]}", trusted, tmp_path / "proxy", user_agent="proxied")
     await proxy.start()
     ours = ssl.create_default_context(cafile=str(tmp_path / "proxy" / "ca.crt"))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ours)) as session:

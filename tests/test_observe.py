@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from trtllm_operator.kinds import DEPLOYMENT
 from trtllm_operator.observe import observe
 
 
@@ -23,21 +24,17 @@ def _container(state: dict[str, Any], last: dict[str, Any] | None = None) -> dic
     return {"containerStatuses": [{"name": "trtllm-serve", "restartCount": 3, "state": state, "lastState": last or {}}]}
 
 
-def test_nothing_runs() -> None:
-    assert observe(None, []) is None
-
-
 def test_settled_only_when_the_controller_has_seen_the_last_change() -> None:
-    ready = observe(_deployment(readyReplicas=1), [])
+    ready = observe(DEPLOYMENT, _deployment(readyReplicas=1), [])
     assert ready is not None
     assert ready.settled
-    stale = observe({**_deployment(readyReplicas=1), "metadata": {"name": "llama", "generation": 3}}, [])
+    stale = observe(DEPLOYMENT, {**_deployment(readyReplicas=1), "metadata": {"name": "llama", "generation": 3}}, [])
     assert stale is not None
     assert not stale.settled
 
 
 def test_an_old_pod_beside_the_new_one_is_not_settled() -> None:
-    rolling = observe(_deployment(readyReplicas=1, replicas=2), [])
+    rolling = observe(DEPLOYMENT, _deployment(readyReplicas=1, replicas=2), [])
     assert rolling is not None
     assert not rolling.settled
 
@@ -47,7 +44,7 @@ def test_an_old_pod_beside_the_new_one_is_not_settled() -> None:
     [
         (
             _pod(**_container({"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}})),
-            "ImagePullFailed",
+            "ImageNotFound",
             "tag",
         ),
         (
@@ -78,11 +75,28 @@ def test_an_old_pod_beside_the_new_one_is_not_settled() -> None:
     ],
 )
 def test_problems_of_pods(pod: dict[str, Any], reason: str, text: str) -> None:
-    seen = observe(_deployment(), [pod])
+    seen = observe(DEPLOYMENT, _deployment(), [pod])
     assert seen is not None
     assert seen.problem is not None
     assert seen.problem.reason == reason
     assert text in seen.problem.message
+
+
+def test_a_container_that_was_stopped_on_purpose_is_no_trouble() -> None:
+    seen = observe(DEPLOYMENT, _deployment(), [_pod(**_container({"running": {}}, {"terminated": {"exitCode": 0}}))])
+    assert seen is not None
+    assert (seen.problem, seen.failure) == (None, None)
+
+
+def test_a_container_that_loads_again_after_a_crash_still_tells_of_it() -> None:
+    crashed = {"terminated": {"exitCode": 1, "message": "CUDA out of memory", "finishedAt": "2026-01-01T00:00:00Z"}}
+    seen = observe(DEPLOYMENT, _deployment(), [_pod(**_container({"running": {}}, crashed))])
+    assert seen is not None
+    assert seen.problem is not None
+    assert seen.problem.reason == "GPUOutOfMemory"
+    assert "spec.gpus.count" in seen.problem.message
+    assert seen.failure is not None
+    assert (seen.failure.pod, seen.failure.exit_code) == ("llama-1", 1)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +112,51 @@ def test_problems_of_pods(pod: dict[str, Any], reason: str, text: str) -> None:
 )
 def test_pods_the_api_server_refuses(message: str, reason: str) -> None:
     condition = {"type": "ReplicaFailure", "status": "True", "message": message}
-    seen = observe(_deployment(replicas=0, updatedReplicas=0, conditions=[condition]), [])
+    seen = observe(DEPLOYMENT, _deployment(replicas=0, updatedReplicas=0, conditions=[condition]), [])
     assert seen is not None
     assert seen.problem is not None
-    assert (seen.problem.reason, seen.problem.message) == (reason, message)
+    assert seen.problem.reason == reason
+    assert seen.problem.message.startswith(message)
+
+
+def _overdue(*pods: dict[str, Any]) -> str:
+    message = 'ReplicaSet "llama-6b" has timed out progressing.'
+    condition = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": message}
+    workload = _deployment(conditions=[condition])
+    workload["spec"]["progressDeadlineSeconds"] = 1500
+    seen = observe(DEPLOYMENT, workload, pods)
+    assert seen.problem is not None
+    assert seen.problem.reason == "ProgressDeadlineExceeded"
+    return seen.problem.message
+
+
+def test_a_start_that_takes_too_long_is_told_with_its_budget() -> None:
+    ready = _pod(conditions=[{"type": "Ready", "status": "True"}])
+    slow = {**_pod(), "metadata": {"name": "llama-2"}}
+    message = _overdue(ready, slow)
+    for text in ("for 1500 s", "kubectl logs llama-2", "spec.startupTimeoutSeconds"):
+        assert text in message
+    assert "kubectl logs" not in _overdue()
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        pytest.param((), "pod llama-1: no volume", id="none"),
+        pytest.param(("models", "data"), "pod llama-1 with PersistentVolumeClaim models, data: no volume", id="two"),
+    ],
+)
+def test_a_pod_without_a_node_is_told_with_its_claims(claims: tuple[str, ...], expected: str) -> None:
+    pod = _pod(conditions=[{"type": "PodScheduled", "status": "False", "message": "no volume."}])
+    pod["spec"] = {"volumes": [{"name": "x", "persistentVolumeClaim": {"claimName": claim}} for claim in claims]}
+    seen = observe(DEPLOYMENT, _deployment(), [pod])
+    assert seen.problem is not None
+    assert seen.problem.message == expected
 
 
 def test_pods_on_their_way_out_tell_nothing() -> None:
     leaving = _pod(**_container({"waiting": {"reason": "CrashLoopBackOff"}}, {"terminated": {"exitCode": 1}}))
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    seen = observe(_deployment(), [leaving])
+    seen = observe(DEPLOYMENT, _deployment(), [leaving])
     assert seen is not None
     assert seen.problem is None

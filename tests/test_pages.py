@@ -10,6 +10,7 @@ import console
 from support import ROOT, Golden
 from trtllm_operator import spellings
 from trtllm_operator.cli_plan import explain, plan
+from trtllm_operator.rbac import leader_rules, rules
 
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
 SEEDS = ROOT / "docs" / "seeds.md"
@@ -52,3 +53,11 @@ def test_every_flag_is_described(command: object) -> None:
     page = COMMAND_LINE.read_text(encoding="utf-8")
     options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]  # type: ignore[attr-defined]
     assert [name for name in options if f"`{name}" not in page] == []
+
+
+def test_the_installation_page_names_every_right() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    section = page.partition("## What it may do")[2].partition("\n## ")[0]
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|")).lower()
+    granted = {resource.partition("/")[0] for rule in (*rules(), *leader_rules()) for resource in rule["resources"]}
+    assert {resource for resource in granted if resource not in table} == set()

@@ -11,7 +11,7 @@ import pytest
 
 from builders import LLAMA_70B, a_refusal, a_spec
 from fakes import FakeCluster, FakeMemory
-from support import inputs
+from support import inputs, pods
 from trtllm_operator.api import ApiModel, LLMDeploymentSpec
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.constraints import Reason
@@ -22,7 +22,7 @@ from trtllm_operator.workqueue import Key
 
 Leaf = tuple[type[ApiModel], str]
 
-NOT_READ_YET = ("gpus.resourceName",)
+NOT_READ_YET: tuple[str, ...] = ()
 """Neither acted on nor refused; nothing else may be so."""
 
 NOT_READERS = {("trtllm_operator.pending", "refusals")}
@@ -35,7 +35,9 @@ SPECS: list[dict[str, Any]] = [
         "replicas": 2,
         "podMetadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}},
         "workload": {"inputTokens": 1000, "outputTokens": 100},
+        "rollout": {"strategy": "RollingUpdate", "maxSurge": 0, "maxUnavailable": 1},
     },
+    {"model": {"uri": LLAMA_70B}, "modelCache": {"hostPath": "/mnt/models"}},
     {"model": {"uri": LLAMA_70B}, "gpus": {"product": "A-New-GPU", "memory": "192Gi"}},
 ]
 """Beside the examples and tests/data/specs: together they set every field that is acted on."""
@@ -100,7 +102,7 @@ async def read(monkeypatch: pytest.MonkeyPatch) -> set[Leaf]:
 
     monkeypatch.setattr(ApiModel, "__getattribute__", recording)
     monkeypatch.setattr(ApiModel, "model_dump", dumping)
-    for spec in [*(parameter.values[0]["spec"] for parameter in inputs()), *SPECS]:
+    for spec in [*(parameter.values[0]["spec"] for parameter in [*inputs(), *pods()]), *SPECS]:
         await _pass(spec)
     monkeypatch.undo()
     return seen

@@ -9,6 +9,7 @@ import pytest
 from builders import H100, a_latent_mixture, a_mixture, a_model, a_spec, placed
 from trtllm_operator.api import Dtype
 from trtllm_operator.facts import Experts, Facts, ModelFacts, StateSpace, UnknownModel
+from trtllm_operator.model_files import FILES_NOT_READ
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.refusals import Reason
@@ -17,6 +18,16 @@ A100, MIG, SHARED = "NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb"
 FP8, INT4, NVFP4 = Dtype.FP8, Dtype.INT4, Dtype.NVFP4
 HYBRID = a_model(state_space=StateSpace(layers=40, heads=48, head_dim=128, state_dim=128, conv_dim=8192, conv_kernel=4))
 WIDE = {"parallelism": {"tensor": 8, "pipeline": 1}}
+
+OF_THE_POD = {
+    Reason.HOST_PATH_NOT_ALLOWED,
+    Reason.INVALID_ENGINE_VALUE,
+    Reason.MANAGED_OPTION,
+    Reason.POD_SECURITY_VIOLATION,
+    Reason.UNKNOWN_FLAG,
+    Reason.UNSUPPORTED_BY_RELEASE,
+}
+"""Reasons for which a plan is not rendered; tests/test_pod.py reaches each."""
 
 CASES = [
     pytest.param(
@@ -244,9 +255,9 @@ CASES = [
     pytest.param(
         a_model(),
         f"1x8x{H100}",
-        {"paused": True},
+        {"model": {"uri": "s3://bucket/model"}},
         Reason.FIELD_NOT_SUPPORTED,
-        ["spec.paused"],
+        ["spec.model.uri", "s3://bucket/model", "pvc://"],
         id="a field of a later release",
     ),
 ]
@@ -281,7 +292,13 @@ def test_an_unknown_model_names_what_would_tell_and_its_neighbours() -> None:
 
 
 def test_every_reason_is_reached() -> None:
-    elsewhere = {Reason.NO_GPUS, Reason.MODEL_SIZE_UNKNOWN, Reason.MULTIPLE_NODES_UNSUPPORTED}
+    elsewhere = {
+        Reason.NO_GPUS,
+        Reason.MODEL_SIZE_UNKNOWN,
+        Reason.HETEROGENEOUS_WORKERS,
+        *FILES_NOT_READ,
+        *OF_THE_POD,
+    }
     reached = {case.values[3] for case in CASES} | elsewhere
     assert reached == set(Reason)
 

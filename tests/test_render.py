@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import jinja2.nodes
@@ -10,19 +11,23 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from builders import H100, a_plan, a_spec, a_verdict
-from support import GOLDEN, Golden, inputs
-from trtllm_operator import autoscaling, disruption, monitoring, network, objects
+from support import GOLDEN, Golden, inputs, pods
+from trtllm_operator import autoscaling, disruption, download_job, monitoring, network, objects, pod
 from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.api_scaling import Rollout, RolloutStrategy
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import DIGEST_ANNOTATION
 from trtllm_operator.planned import Infeasible
 from trtllm_operator.render import Manifest, Owner, Renderings, parse, render
-from trtllm_operator.servable import servable
+from trtllm_operator.rollout import RolloutPlan, rollout_plan
 from trtllm_operator.settings import Settings
 
 CONTEXTS = {
     "configmap": objects.ConfigMapContext,
+    "persistentvolumeclaim": objects.ClaimContext,
+    "job": download_job.JobContext,
     "deployment": objects.DeploymentContext,
+    "leaderworkerset": objects.LeaderWorkerSetContext,
     "service": network.ServiceContext,
     "ingress": network.IngressContext,
     "httproute": network.HTTPRouteContext,
@@ -33,6 +38,8 @@ CONTEXTS = {
     "horizontalpodautoscaler": autoscaling.AutoscalerContext,
     "scaledobject": autoscaling.ScaledObjectContext,
 }
+PARTIALS = {"_pod": ("pod", pod.PodContext)}
+"""What a template includes: the name it reads its context by, and that context."""
 HOSTILE = [
     'x"\nhostNetwork: true\nfoo: "',
     "no",
@@ -57,17 +64,21 @@ def _texts(example: dict[str, Any]) -> dict[str, str]:
     """Return what becomes of an example, by file name: its manifests, or why this release refuses it."""
     spec = LLMDeploymentSpec.model_validate(example["spec"], extra="forbid")
     name = example["metadata"]["name"]
-    verdict = servable(a_verdict(spec))
-    if isinstance(verdict, Infeasible):
-        return {"refusal.txt": f"{verdict.reason}: {verdict.message}\n"}
-    manifests = render(Owner(name=name, namespace="default"), spec, verdict, Settings())
-    return {
-        f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml": yaml.safe_dump(manifest, sort_keys=False)
-        for manifest in manifests
-    }
+    verdict = a_verdict(spec)
+    owner = Owner(name=name, namespace="default")
+    rendered = verdict if isinstance(verdict, Infeasible) else render(owner, spec, verdict, Settings())
+    if isinstance(rendered, Infeasible):
+        return {"refusal.txt": f"{rendered.reason}: {rendered.message}\n"}
+    return {f"{_file(manifest)}.yaml": yaml.safe_dump(manifest, sort_keys=False) for manifest in rendered}
 
 
-@pytest.mark.parametrize("example", inputs())
+def _file(manifest: Manifest) -> str:
+    """Return a name that does not change with the content, as those of a ConfigMap and a Job do."""
+    name = re.sub("-(engine|download)-[0-9a-f]{10}$", r"-\1", manifest["metadata"]["name"])
+    return f"{manifest['kind'].lower()}-{name}"
+
+
+@pytest.mark.parametrize("example", [*inputs(), *pods()])
 def test_goldens(example: dict[str, Any], golden: Golden) -> None:
     name = example["metadata"]["name"]
     texts = _texts(example)
@@ -77,7 +88,7 @@ def test_goldens(example: dict[str, Any], golden: Golden) -> None:
 
 
 def test_no_golden_is_left_of_an_example_that_is_gone() -> None:
-    names = {parameter.values[0]["metadata"]["name"] for parameter in inputs()}
+    names = {parameter.values[0]["metadata"]["name"] for parameter in [*inputs(), *pods()]}
     assert {path.name for path in GOLDEN.iterdir()} == names | {"chart"}
 
 
@@ -180,24 +191,40 @@ def test_every_kind_has_a_template_and_a_context() -> None:
     assert {kind.kind.lower() for kind in KINDS} == set(CONTEXTS)
 
 
-@pytest.mark.parametrize("name", sorted(CONTEXTS))
-def test_templates_only_place_values(name: str) -> None:
+def _template(name: str) -> jinja2.nodes.Template:
     environment = Environment(loader=PackageLoader("trtllm_operator"))
     assert environment.loader is not None
     source, _, _ = environment.loader.get_source(environment, f"{name}.yaml.j2")
-    tree = environment.parse(source)
+    return environment.parse(source)
+
+
+def _values(tree: jinja2.nodes.Template, variable: str) -> set[str]:
+    """Return what a template takes from one variable."""
+    return {
+        node.attr
+        for node in tree.find_all(jinja2.nodes.Getattr)
+        if isinstance(node.node, jinja2.nodes.Name) and node.node.name == variable
+    }
+
+
+def test_every_template_is_checked() -> None:
+    names = {name.removesuffix(".yaml.j2") for name in PackageLoader("trtllm_operator").list_templates()}
+    assert names == {*CONTEXTS, *PARTIALS}
+
+
+@pytest.mark.parametrize("name", sorted({*CONTEXTS, *PARTIALS}))
+def test_templates_only_place_values(name: str) -> None:
+    tree = _template(name)
     allowed = (
         jinja2.nodes.Template, jinja2.nodes.Output, jinja2.nodes.TemplateData, jinja2.nodes.If, jinja2.nodes.For,
-        jinja2.nodes.Name, jinja2.nodes.Getattr, jinja2.nodes.Test, jinja2.nodes.Not,
+        jinja2.nodes.Name, jinja2.nodes.Getattr, jinja2.nodes.Test, jinja2.nodes.Not, jinja2.nodes.Include,
+        jinja2.nodes.With, jinja2.nodes.Const, jinja2.nodes.Keyword, jinja2.nodes.FilterBlock, jinja2.nodes.Filter,
     )  # fmt: skip
     for node in tree.find_all(jinja2.nodes.Node):
         assert isinstance(node, allowed), f"{type(node).__name__} in {name}"
-    used = {
-        node.attr
-        for node in tree.find_all(jinja2.nodes.Getattr)
-        if isinstance(node.node, jinja2.nodes.Name) and node.node.name == "ctx"
-    }
-    assert used == {field.name for field in dataclasses.fields(CONTEXTS[name])}
+    assert {node.name for node in tree.find_all(jinja2.nodes.Filter)} <= {"indent"}
+    variable, context = PARTIALS.get(name) or ("ctx", CONTEXTS[name])
+    assert _values(tree, variable) == {field.name for field in dataclasses.fields(context)}
 
 
 def test_pods_run_on_the_product_the_plan_is_for() -> None:
@@ -206,30 +233,35 @@ def test_pods_run_on_the_product_the_plan_is_for() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
+FIRST = rollout_plan(None)
+RECREATE = rollout_plan(Rollout(strategy=RolloutStrategy.RECREATE))
+
+
 @pytest.mark.parametrize(
-    ("spec", "settings", "same"),
+    ("spec", "settings", "rollout", "same"),
     [
-        pytest.param(a_spec(), Settings(), True, id="equal inputs"),
-        pytest.param(a_spec(replicas=2), Settings(), False, id="another spec"),
-        pytest.param(a_spec(gpus={"count": 8}), Settings(), False, id="another plan"),
-        pytest.param(a_spec(), Settings(image_tag="x"), False, id="other settings"),
+        pytest.param(a_spec(), Settings(), FIRST, True, id="equal inputs"),
+        pytest.param(a_spec(replicas=2), Settings(), FIRST, False, id="another spec"),
+        pytest.param(a_spec(gpus={"count": 8}), Settings(), FIRST, False, id="another plan"),
+        pytest.param(a_spec(), Settings(image_tag="x"), FIRST, False, id="other settings"),
+        pytest.param(a_spec(), Settings(), RECREATE, False, id="another rollout"),
     ],
 )
 def test_a_rendering_is_remembered_as_long_as_its_inputs_are_equal(
-    spec: LLMDeploymentSpec, settings: Settings, same: bool
+    spec: LLMDeploymentSpec, settings: Settings, rollout: RolloutPlan, same: bool
 ) -> None:
     owner, renderings = Owner(name="llama", namespace="team-a", uid="1"), Renderings()
-    first = renderings.of(owner, a_spec(), a_plan(), Settings())
-    second = renderings.of(owner, spec, a_plan(spec), settings)
+    first = renderings.of(owner, a_spec(), a_plan(), Settings(), FIRST)
+    second = renderings.of(owner, spec, a_plan(spec), settings, rollout)
     assert (second is first) == same
-    assert second == render(owner, spec, a_plan(spec), settings)
+    assert second == render(owner, spec, a_plan(spec), settings, rollout)
 
 
 def test_the_rendering_longest_unasked_for_is_forgotten() -> None:
     renderings, owners = Renderings(limit=2), [Owner(name=name, namespace="team-a") for name in "abc"]
 
     def of(owner: Owner) -> tuple[Manifest, ...]:
-        return renderings.of(owner, a_spec(), a_plan(), Settings())
+        return renderings.of(owner, a_spec(), a_plan(), Settings(), FIRST)
 
     first, second = of(owners[0]), of(owners[1])
     assert of(owners[0]) is first

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from builders import a_plan, a_refusal, a_spec
 from support import ROOT
 from trtllm_operator.api_status import LLMDeploymentStatus
+from trtllm_operator.download_status import ModelReason
 from trtllm_operator.errors import (
     Forbidden,
     InvalidObject,
@@ -15,10 +17,10 @@ from trtllm_operator.errors import (
     Rejected,
     Unavailable,
 )
-from trtllm_operator.facts import Observed, Problem
+from trtllm_operator.facts import Failure, Observed, Problem
 from trtllm_operator.findings import FeatureReason
-from trtllm_operator.observe import ProblemReason
 from trtllm_operator.planned import Caution
+from trtllm_operator.pod_problems import ProblemReason
 from trtllm_operator.refusals import Reason
 from trtllm_operator.status import Outcome, StatusReason, parse_status, status, transitions
 
@@ -120,6 +122,19 @@ def test_times_move_only_when_the_status_flips() -> None:
     }
 
 
+def test_the_last_failure_stays_after_recovery_and_only_a_newer_one_replaces_it() -> None:
+    def failed(time: str) -> Observed:
+        failure = Failure(reason="CrashLoop", message="x", pod="p", exit_code=1, hint="h", time=time)
+        return replace(LOADING, failure=failure)
+
+    first = _told(Outcome(verdict=a_plan(), observed=failed("2026-01-02T00:00:00Z")))
+    recovered = _told(Outcome(verdict=a_plan(), observed=READY), first)
+    older = _told(Outcome(verdict=a_plan(), observed=failed("2026-01-01T00:00:00Z")), recovered)
+    newer = _told(Outcome(verdict=a_plan(), observed=failed("2026-01-03T00:00:00Z")), older)
+    times = [told.last_failure and told.last_failure.time for told in (first, recovered, older, newer)]
+    assert times == ["2026-01-02T00:00:00Z"] * 3 + ["2026-01-03T00:00:00Z"]
+
+
 def test_nothing_new_means_an_equal_status() -> None:
     outcome = Outcome(verdict=a_plan(), observed=READY)
     before = _told(outcome)
@@ -162,6 +177,6 @@ def test_foreign_conditions_are_left_to_their_owners() -> None:
     assert parse_status({"conditions": [foreign]}).conditions == ()
 
 
-@pytest.mark.parametrize("reason", [*Reason, *Caution, *ProblemReason, *StatusReason, *FeatureReason])
+@pytest.mark.parametrize("reason", [*Reason, *Caution, *ProblemReason, *StatusReason, *FeatureReason, *ModelReason])
 def test_every_reason_is_in_the_troubleshooting_page(reason: str) -> None:
     assert f"| `{reason}` |" in (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -99,6 +99,7 @@ def test_what_an_older_release_did_not_tell_is_filled_in() -> None:
     ("edits", "tensor"),
     [
         pytest.param({"gpus": {"count": 8}}, 8, id="a count"),
+        pytest.param({"gpus": {"product": H200}}, 4, id="another product"),
         pytest.param({"parallelism": {"tensor": 2, "pipeline": 2}}, 2, id="pinned sizes"),
         pytest.param({"parallelism": {"policy": "Minimal"}}, 2, id="a policy"),
         pytest.param(
@@ -110,6 +111,16 @@ def test_an_edit_of_the_spec_ends_it(edits: dict[str, Any], tensor: int) -> None
     first, second = made_and_remade(a_model(), {}, f"1x8x{H100}", edits=edits)
     assert second.layout.tensor == tensor
     assert second.id != first.id
+
+
+def test_a_product_that_is_named_no_more_stays() -> None:
+    named = a_spec(gpus={"product": H200})
+    in_force = plan(named, some_facts(named))
+    assert isinstance(in_force, Plan)
+    spec = a_spec()
+    again = plan(spec, some_facts(spec), current=plan_status(in_force))
+    assert isinstance(again, Plan)
+    assert again.id == in_force.id
 
 
 def test_facts_the_user_corrects_end_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from builders import a_plan, a_spec
 from trtllm_operator.render import Manifest, Owner, render
 from trtllm_operator.settings import Settings
 
-LEADER = {"trtllm.dev/name": "llama", "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+SERVING = {"trtllm.dev/name": "llama", "app.kubernetes.io/component": "inference-server"}
 EVERY_POD = {"trtllm.dev/name": "llama"}
 HOSTILE = [
     'x"\nhostNetwork: true\nfoo: "',
@@ -74,24 +73,21 @@ def test_a_budget_needs_replicas_to_spare(spec: dict[str, Any], budget: dict[str
 
 
 @pytest.fixture
-def of_two_nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Manifest]:
-    """Manifests of replicas that span two nodes; what runs them is somebody else's."""
-    wanted = a_spec(
+def of_two_nodes() -> dict[str, Manifest]:
+    return _render(
+        gpus={"count": 16},
         replicas=3,
         expose={"gateway": {"name": "g"}, "inferencePool": {"endpointPicker": {"name": "epp"}}},
         monitoring={"podMonitor": True},
         networkPolicy={"enabled": True},
         disruption={"minAvailable": 1},
     )
-    plan = replace(a_plan(wanted), nodes=2)
-    monkeypatch.setattr("trtllm_operator.objects.deployment", lambda *_: None)
-    return {m["kind"]: m for m in render(Owner(name="llama", namespace="team-a"), wanted, plan, Settings())}
 
 
-def test_only_leaders_are_asked(of_two_nodes: dict[str, Manifest]) -> None:
-    assert of_two_nodes["Service"]["spec"]["selector"] == LEADER
-    assert of_two_nodes["InferencePool"]["spec"]["selector"]["matchLabels"] == LEADER
-    assert of_two_nodes["PodMonitor"]["spec"]["selector"]["matchLabels"] == LEADER
+def test_only_pods_that_answer_are_asked(of_two_nodes: dict[str, Manifest]) -> None:
+    assert of_two_nodes["Service"]["spec"]["selector"] == SERVING
+    assert of_two_nodes["InferencePool"]["spec"]["selector"]["matchLabels"] == SERVING
+    assert of_two_nodes["PodMonitor"]["spec"]["selector"]["matchLabels"] == SERVING
 
 
 def test_a_drain_moves_one_pod_of_many_node_replicas_at_a_time(of_two_nodes: dict[str, Manifest]) -> None:

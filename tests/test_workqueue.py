@@ -4,56 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
+from clocks import ManualClock
 from trtllm_operator.errors import Unavailable
 from trtllm_operator.workqueue import Key, WorkQueue, exponential_backoff
 
 A, B = Key("one", "a"), Key("one", "b")
 DEADLINE = 5
-
-
-class Alarm:
-    def __init__(self, callback: Callable[[], Any]) -> None:
-        self.callback: Callable[[], Any] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._alarms: list[tuple[float, int, Alarm]] = []
-        self._order = itertools.count()
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, callback: Callable[[], Any], /) -> Alarm:
-        alarm = Alarm(callback)
-        heapq.heappush(self._alarms, (when, next(self._order), alarm))
-        return alarm
-
-    def advance(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self._alarms and self._alarms[0][0] <= end:
-            when, _, alarm = heapq.heappop(self._alarms)
-            self.now = max(self.now, when)
-            if alarm.callback is not None:
-                alarm.callback()
-        self.now = end
-
-    @property
-    def pending(self) -> int:
-        return sum(alarm.callback is not None for _, _, alarm in self._alarms)
 
 
 class Work:

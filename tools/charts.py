@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from trtllm_operator.crd import crd
-from trtllm_operator.rbac import namespaced_rules, node_rules
+from trtllm_operator.rbac import leader_rules, namespaced_rules, node_rules
 
 ROOT = Path(__file__).parent.parent
 OPERATOR = ROOT / "charts" / "trtllm-operator"
@@ -62,7 +62,11 @@ def crd_template() -> str:
 
 def rules_template() -> str:
     """Return the named templates of the operator's rights."""
-    named = {"trtllm-operator.rules": namespaced_rules(), "trtllm-operator.nodeRules": node_rules()}
+    named = {
+        "trtllm-operator.rules": namespaced_rules(),
+        "trtllm-operator.nodeRules": node_rules(),
+        "trtllm-operator.leaderRules": leader_rules(),
+    }
     return _HEADER + "\n".join(
         f'{{{{- define "{name}" -}}}}\n{_dump(rules)}{{{{- end }}}}\n' for name, rules in named.items()
     )

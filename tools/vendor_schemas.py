@@ -20,7 +20,7 @@ from trtllm_operator.sandbox.binaries import resolve
 
 _ROOT = Path(__file__).parents[1]
 _CRDS = _ROOT / "operator" / "trtllm_operator" / "sandbox" / "crds"
-_PINS = _CRDS / "pins.json"
+_FLUX = _ROOT / "tests" / "data" / "flux"
 _OPENAPI = _ROOT / "tests" / "data" / "kubernetes-openapi.json.xz"
 _GROUP_VERSIONS = (
     "api/v1",
@@ -49,16 +49,23 @@ _METRICS_RIGHTS = ("lws-metrics-", "lws-proxy-")
 
 def main() -> None:
     """Rewrite everything that is copied, and the digests beside the pins."""
-    pins: dict[str, dict[str, Any]] = json.loads(_PINS.read_text(encoding="utf-8"))
-    for addon, pin in pins.items():
-        module = _download(pin["module"], pin["version"], pin["sum"])
-        content = b"".join(_document(module / pin["directory"] / file) for file in pin["files"])
-        pin["sha256"] = hashlib.sha256(content).hexdigest()
-        _write_compressed(_CRDS / f"{addon}.yaml.xz", content)
-        if addon == "lws":
-            (_CRDS / "lws-controller.yaml").write_text(_controller_manifests(module), encoding="utf-8")
-    _PINS.write_text(json.dumps(pins, indent=2) + "\n", encoding="utf-8")
+    modules = _copy_crds(_CRDS)
+    (_CRDS / "lws-controller.yaml").write_text(_controller_manifests(modules["lws"]), encoding="utf-8")
+    _copy_crds(_FLUX)
     _write_compressed(_OPENAPI, json.dumps(_kubernetes_schemas(), sort_keys=True).encode())
+
+
+def _copy_crds(directory: Path) -> dict[str, Path]:
+    """Copy what a directory's pins name into it; return where the module of each pin is."""
+    path = directory / "pins.json"
+    pins: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    modules = {name: _download(pin["module"], pin["version"], pin["sum"]) for name, pin in pins.items()}
+    for name, pin in pins.items():
+        content = b"".join(_document(modules[name] / pin["directory"] / file) for file in pin["files"])
+        pin["sha256"] = hashlib.sha256(content).hexdigest()
+        _write_compressed(directory / f"{name}.yaml.xz", content)
+    path.write_text(json.dumps(pins, indent=2) + "\n", encoding="utf-8")
+    return modules
 
 
 def _download(module: str, version: str, checksum: str) -> Path:

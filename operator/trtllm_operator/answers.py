@@ -8,12 +8,16 @@ from typing import Any
 
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.documents import Document
+from trtllm_operator.engine import EngineCommand, command
+from trtllm_operator.engine_versions import find_release
 from trtllm_operator.facts import Facts
 from trtllm_operator.gather import gather
 from trtllm_operator.plan import plan, survey
 from trtllm_operator.planned import Infeasible, Plan, Rejection
+from trtllm_operator.pod import image_tag
 from trtllm_operator.pools import NodeLabels
-from trtllm_operator.servable import servable
+from trtllm_operator.replica import worker_refusal
+from trtllm_operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +44,18 @@ def answer(document: Document, nodes: Sequence[NodeLabels], notes: tuple[str, ..
     """Plan one LLMDeployment on nodes with these labels; without any, on the GPUs its spec names."""
     facts = gather(document.spec, nodes)
     verdict = plan(document.spec, facts)
-    return Answer(document=document, facts=facts, verdict=verdict, notes=(*notes, *_beyond_this_release(verdict)))
+    return Answer(document=document, facts=facts, verdict=verdict, notes=(*notes, *_about_serving(document, verdict)))
 
 
-def _beyond_this_release(verdict: Plan | Infeasible) -> tuple[str, ...]:
-    refused = servable(verdict)
-    if isinstance(verdict, Infeasible) or isinstance(refused, Plan):
+def _about_serving(document: Document, verdict: Plan | Infeasible) -> tuple[str, ...]:
+    """Say why the operator would not serve a plan, or what to know of the release that would."""
+    if isinstance(verdict, Infeasible):
         return ()
-    return (f"{refused.reason}: {refused.message}",)
+    refused = worker_refusal(verdict)
+    if refused is not None:
+        return (f"{refused.reason}: {refused.message}",)
+    run = command(document.name, document.spec, verdict, find_release(image_tag(document.spec, Settings())))
+    return run.warnings if isinstance(run, EngineCommand) else (f"{run.reason}: {run.message}",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

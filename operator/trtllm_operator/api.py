@@ -132,7 +132,16 @@ class LLMDeploymentSpec(ApiModel):
     affinity: Affinity | None = None
     """Where the pods run, besides what the plan needs."""
 
-    topology_spread_constraints: Annotated[tuple[TopologySpreadConstraint, ...], Field(max_length=16)] = ()
+    topology_spread_constraints: Annotated[
+        tuple[TopologySpreadConstraint, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["topologyKey", "whenUnsatisfiable"],
+            },
+        ),
+    ] = ()
     """How the pods spread over zones, racks or nodes."""
 
     priority_class_name: ObjectName | None = None
@@ -151,10 +160,12 @@ class LLMDeploymentSpec(ApiModel):
     """Further labels and annotations for the serving pods."""
 
     security_profile: SecurityProfile | None = None
-    """Pod Security Standard the pods meet; Restricted runs them without root. Default: Baseline."""
+    """Pod Security Standard the pods meet; Restricted runs them without root, which is unverified for
+    NVIDIA's own images. Default: Baseline."""
 
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=86_400)] | None = None
-    """Seconds a replica may take to fetch and load its weights. Default: from the bytes to load."""
+    """Seconds a replica may take to fetch and load its weights, and at least what their download to `modelCache.pvc`
+    may take. Default: from the bytes to load."""
 
     drain_timeout_seconds: Annotated[int, Field(ge=0, le=86_400)] | None = None
     """Seconds a replica may take to finish its requests before it is stopped. Default: 300."""

@@ -65,6 +65,9 @@ ServiceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]
 LabelKey = Annotated[str, Field(min_length=1, max_length=253, pattern=_QUALIFIED_NAME)]
 """Key of a label or name of a resource: an optional DNS prefix and a name."""
 
+ResourceName = Annotated[str, Field(min_length=1, max_length=253, pattern=f"^{_SUBDOMAIN}/{_LABEL}$")]
+"""Name of an extended resource: a DNS domain and a name."""
+
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_LABEL})?$")]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
 

@@ -151,7 +151,8 @@ class Model(ApiModel):
 
     uri: Annotated[str, Field(min_length=1, max_length=253)]
     """Where the checkpoint is: `hf://organisation/name` on the Hugging Face Hub, `pvc://claim/path` on a volume,
-    `oci://registry/repository:tag` as an image, `s3://bucket/path` in an object store."""
+    `oci://registry/repository:tag` as an image volume, which Kubernetes mounts by default since 1.35,
+    `s3://bucket/path` in an object store."""
 
     revision: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = (
         None
@@ -162,7 +163,7 @@ class Model(ApiModel):
     """Name that clients send and `/v1/models` lists. Default: metadata.name. Example: llama-3.3-70b."""
 
     secret_ref: SecretKey | None = None
-    """Access token of a gated repository; becomes HF_TOKEN in the serving container."""
+    """Access token of a gated repository; becomes HF_TOKEN in the containers that fetch the model."""
 
     trust_remote_code: bool = False
     """Run Python code that the checkpoint brings along: only for publishers you trust. Default: false."""

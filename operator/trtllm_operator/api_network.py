@@ -168,4 +168,5 @@ class Proxy(ApiModel):
     Example: .example.com,10.0.0.0/8."""
 
     ca_config_map: ObjectName | None = None
-    """ConfigMap whose key `ca.crt` holds further certificate authorities to trust."""
+    """ConfigMap whose key `ca.crt` holds further certificate authorities to trust. An init container joins them to the
+    image's own with Python's certifi; that every release's image has it is unverified."""

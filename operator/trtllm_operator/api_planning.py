@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trtllm_operator.api_base import ApiModel, LabelKey, cel, rules
+from trtllm_operator.api_base import ApiModel, ResourceName, cel, rules
 
 
 class Interconnect(StrEnum):
@@ -79,7 +79,7 @@ class Gpus(ApiModel):
     interconnect: Interconnect | None = None
     """How the GPUs of one node reach each other. Absent or Auto: inferred from the product."""
 
-    resource_name: LabelKey | None = None
+    resource_name: ResourceName | None = None
     """Extended resource the pods request. Default: nvidia.com/gpu. Example of a MIG slice: nvidia.com/mig-3g.40gb."""
 
     pools: Annotated[tuple[PoolShare, ...], Field(max_length=16)] = ()

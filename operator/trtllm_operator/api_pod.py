@@ -68,6 +68,10 @@ def _no_gpus(field: str) -> JsonDict:
     )
 
 
+_STANDARD = "k in ['cpu', 'memory', 'ephemeral-storage']"
+_ODD_REQUESTS = f"self.requests.filter(k, !({_STANDARD}))"
+_ODD_LIMITS = f"self.limits.filter(k, !({_STANDARD}) && !k.contains('/'))"
+_PARTIAL_DEVICES = "self.limits.filter(k, k.contains('/') && !quantity(string(self.limits[k])).isInteger())"
 _ABOVE_LIMIT = (
     "self.requests.filter(k, k in self.limits"
     " && quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k]))))"
@@ -80,6 +84,23 @@ class Resources(ApiModel):
     model_config = rules(
         _no_gpus("requests"),
         _no_gpus("limits"),
+        cel(
+            f"!has(self.requests) || {_ODD_REQUESTS}.size() == 0",
+            "resources.requests may hold cpu, memory and ephemeral-storage, not %s; a device is requested by its limit",
+            f"{_ODD_REQUESTS}[0]",
+        ),
+        cel(
+            f"!has(self.limits) || {_ODD_LIMITS}.size() == 0",
+            "resources.limits may hold cpu, memory, ephemeral-storage and devices with their domain such as rdma/hca,"
+            " not %s",
+            f"{_ODD_LIMITS}[0]",
+        ),
+        cel(
+            f"!has(self.limits) || {_PARTIAL_DEVICES}.size() == 0",
+            "resources.limits.%s is %s; devices are whole numbers",
+            f"{_PARTIAL_DEVICES}[0]",
+            f"self.limits[{_PARTIAL_DEVICES}[0]]",
+        ),
         cel(
             f"!has(self.requests) || !has(self.limits) || {_ABOVE_LIMIT}.size() == 0",
             "resources.requests.%s (%s) is larger than resources.limits.%s (%s)",

@@ -22,6 +22,7 @@ __all__ = [
     "PendingPlanStatus",
     "PlanStatus",
     "Rejected",
+    "RolloutStatus",
     "StageStatus",
     "WorkloadStatus",
 ]
@@ -146,6 +147,22 @@ class FailureStatus(ApiModel):
     """When."""
 
 
+class RolloutStatus(ApiModel):
+    """How replicas are replaced."""
+
+    strategy: str
+    """RollingUpdate or Recreate."""
+
+    max_surge: int | None = None
+    """Replicas above the wanted number while they are replaced."""
+
+    max_unavailable: int | None = None
+    """Replicas that may be missing meanwhile."""
+
+    reason: str
+    """Why, as a sentence."""
+
+
 class WorkloadStatus(ApiModel):
     """An object that runs the model."""
 
@@ -157,6 +174,20 @@ class WorkloadStatus(ApiModel):
 
     ready: bool
     """Whether it is ready."""
+
+
+class EngineStatus(ApiModel):
+    """The TensorRT-LLM release that serves."""
+
+    release: str
+    """First of the TensorRT-LLM releases whose options and metrics are those of the image. Example: 1.3.0rc18."""
+
+    image_tag: str | None = None
+    """Image tag the operator chose, which later operator releases keep; absent while spec.engine.image.tag names
+    one."""
+
+    warnings: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    """What to know of this release, and of the options passed through to it."""
 
 
 class LLMDeploymentStatus(ApiModel):
@@ -190,11 +221,17 @@ class LLMDeploymentStatus(ApiModel):
     plan: PlanStatus | None = None
     """The plan in force."""
 
+    engine: EngineStatus | None = None
+    """The TensorRT-LLM release that serves."""
+
     pending_plan: PendingPlanStatus | None = None
     """The plan that waits for approval; absent when none does."""
 
     capacity: CapacityStatus | None = None
     """GPUs on the nodes the plan could use."""
+
+    rollout: RolloutStatus | None = None
+    """How replicas are replaced."""
 
     cost: CostStatus | None = None
     """Price of what runs; absent without spec.cost."""

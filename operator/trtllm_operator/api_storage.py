@@ -64,7 +64,8 @@ class ClaimCache(ApiModel):
     """Name of the claim. Default: the LLMDeployment's name with the suffix -models."""
 
     size: Size | None = None
-    """Size of the claim to create; a checkpoint needs its weights' size and a little more. Example: 200Gi."""
+    """Size of the claim to create; a checkpoint needs its weights' size and a little more, and twice that where its
+    repository holds a second copy under `original/`. Example: 200Gi."""
 
     storage_class: ObjectName | None = None
     """Storage class of the claim to create. Default: the cluster's."""
@@ -101,7 +102,8 @@ class ModelCache(ApiModel):
     )
 
     pvc: ClaimCache | None = None
-    """A PersistentVolumeClaim: weights are fetched once."""
+    """A PersistentVolumeClaim: weights are fetched once. Where it can be written, a Job downloads a `hf://` model
+    before any replica takes a GPU."""
 
     empty_dir: EmptyDirCache | None = None
     """The node's own disk: weights are fetched at every start of a pod."""

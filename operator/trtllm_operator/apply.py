@@ -69,6 +69,12 @@ async def hold_replicas(
                 observe(kind, await _set_replicas(cluster, kind, workload, floor))
 
 
+async def scale(cluster: Cluster, kind: Kind, workload: Manifest, replicas: int, observe: Observe) -> None:
+    """Set the replicas of a live workload and nothing else of it."""
+    if workload["spec"].get("replicas", 1) != replicas:
+        observe(kind, await _set_replicas(cluster, kind, workload, replicas))
+
+
 async def _apply_one(
     cluster: Cluster, owner: Owner, manifest: Manifest, live: Live, observe: Observe, *, first_pass: bool
 ) -> None:
@@ -154,6 +160,16 @@ def _leftover(kind: Kind, owner: Owner, name: str) -> Leftover:
         f"{kind.kind} {owner.namespace}/{name} belongs to a deleted LLMDeployment of the same name; "
         "waiting for it to be collected"
     )
+
+
+def differs(manifests: Iterable[Manifest], live: Live) -> bool:
+    """Whether anything of this would be written."""
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        existing = live(CHILD_KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
+        if existing is None or not is_current(manifest, existing):
+            return True
+    return False
 
 
 def is_current(desired: Manifest, existing: Manifest) -> bool:

@@ -10,11 +10,12 @@ from trtllm_operator import engine
 from trtllm_operator.api import LLMDeploymentSpec, ScalingMetric
 from trtllm_operator.api_scaling import Behavior, Scaling, ScalingRules
 from trtllm_operator.engine_versions import EngineRelease
-from trtllm_operator.kinds import AUTOSCALER_KINDS, DEPLOYMENT, LEADER_WORKER_SET, Kind
+from trtllm_operator.kinds import AUTOSCALER_KINDS, DEPLOYMENT, Kind
 from trtllm_operator.memory import weight_bytes
 from trtllm_operator.naming import common_labels
 from trtllm_operator.planned import Plan
 from trtllm_operator.settings import Settings
+from trtllm_operator.workload import workload_kind
 
 _LONGEST_PERIOD = 1800
 _LONGEST_WINDOW = 3600
@@ -78,7 +79,7 @@ def autoscaler(
     metric = metric_name(scaling, release)
     if metric is None:
         return None
-    target = scale_target(plan)
+    target = workload_kind(plan)
     return AutoscalerContext(
         name=name,
         namespace=namespace,
@@ -103,7 +104,7 @@ def scaled_object(
     metric = metric_name(scaling, release)
     if metric is None:
         return None
-    target, load = scale_target(plan), load_seconds(plan, settings)
+    target, load = workload_kind(plan), load_seconds(plan, settings)
     mean = scaling.metric is ScalingMetric.TIME_TO_FIRST_TOKEN
     series = _series(name, namespace, target)
     return ScaledObjectContext(
@@ -130,11 +131,6 @@ def metric_name(scaling: Scaling, release: EngineRelease) -> str | None:
     if scaling.metric is ScalingMetric.TIME_TO_FIRST_TOKEN and scaling.keda is None:
         return None
     return engine.scaling_metric(scaling.metric, release)
-
-
-def scale_target(plan: Plan) -> Kind:
-    """Return the kind of the object whose replicas are scaled."""
-    return DEPLOYMENT if plan.nodes == 1 else LEADER_WORKER_SET
 
 
 def load_seconds(plan: Plan, settings: Settings) -> int:

@@ -34,6 +34,8 @@ class Origin(StrEnum):
     STAGES = "more stages"
     COUNT = "spec.gpus.count"
     PINNED = "pinned by spec.parallelism"
+    IN_FORCE = "plan in force"
+    REMEDY = "remedy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

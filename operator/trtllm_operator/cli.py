@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import secrets
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from trtllm_operator import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from trtllm_operator.api import LLMDeploymentSpec
-    from trtllm_operator.render import Owner
+    from trtllm_operator.documents import Document
+    from trtllm_operator.lifecycle import Options
 
 EXIT_INVALID = 2
 EXIT_INFEASIBLE = 3
+_PORT = click.IntRange(0, 65535)
 
 
 class _LazyGroup(click.Group):
@@ -47,6 +49,11 @@ def main() -> None:
     """Serve large language models with TensorRT-LLM on Kubernetes."""
 
 
+_ALLOW_HOST_PATH = click.option(
+    "--allow-host-path", is_flag=True, help="Let spec.modelCache.hostPath mount a directory of the node."
+)
+
+
 @main.command()
 @click.option(
     "--kubeconfig",
@@ -54,57 +61,70 @@ def main() -> None:
     help="Default: in-cluster, then $KUBECONFIG.",
 )
 @click.option("--context", help="Context of the kubeconfig. Default: the current one.")
-@click.option("--namespace", "-n", help="Serve one namespace only. Default: all.")
+@click.option("--namespace", "-n", "namespaces", multiple=True, help="Serve these namespaces only. Default: all.")
 @click.option(
     "--read-nodes/--no-read-nodes",
     default=True,
     show_default=True,
     help="List the cluster's nodes; without, every LLMDeployment must name spec.gpus.product.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of /healthz and /readyz.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    show_default=True,
-    help="Port of the probes; 0 for none.",
-)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the probes and the metrics.")
+@click.option("--port", type=_PORT, default=0, show_default=True, help="Port of /healthz and /readyz; 0 for none.")
+@click.option("--metrics-port", type=_PORT, default=0, show_default=True, help="Port of /metrics; 0 for none.")
+@click.option("--leader-elect", is_flag=True, help="Work only while holding a Lease in the pod's namespace.")
+@click.option("--pod-name", envvar="POD_NAME", show_envvar=True, help="Who holds the Lease.")
+@click.option("--pod-namespace", envvar="POD_NAMESPACE", show_envvar=True, help="Namespace of the Lease.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_ALLOW_HOST_PATH
 @click.option("--verbose", "-v", is_flag=True, help="Log every pass.")
 def run(
     kubeconfig: Path | None,
     context: str | None,
-    namespace: str | None,
-    host: str,
-    port: int,
+    log_format: str,
     *,
-    read_nodes: bool,
+    allow_host_path: bool,
     verbose: bool,
+    **options: Any,
 ) -> None:
     """Run the operator until it is told to stop."""
     import asyncio
-    import logging
 
+    from trtllm_operator import logs
     from trtllm_operator.connection import Connection
     from trtllm_operator.errors import OperatorError
-    from trtllm_operator.handlers import Options
-    from trtllm_operator.handlers import run as serve
+    from trtllm_operator.lifecycle import run as serve
     from trtllm_operator.settings import Settings
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    chosen = _run_options(**options)
+    logs.configure(log_format, verbose=verbose)
+
+    settings = Settings(allow_host_path=allow_host_path)
 
     async def connect_and_serve() -> None:
         in_cluster = kubeconfig is None and context is None and Connection.is_in_cluster()
         connection = Connection.in_cluster() if in_cluster else Connection.from_kubeconfig(kubeconfig, context)
-        await serve(connection, Settings(), Options(namespace=namespace, read_nodes=read_nodes, host=host, port=port))
+        await serve(connection, settings, chosen)
 
     try:
         asyncio.run(connect_and_serve())
     except (OperatorError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _run_options(
+    *, namespaces: Sequence[str], leader_elect: bool, pod_name: str | None, pod_namespace: str | None, **others: Any
+) -> Options:
+    from trtllm_operator.lease import Election
+    from trtllm_operator.lifecycle import Options
+
+    election = None
+    if leader_elect:
+        if not pod_name or not pod_namespace:
+            raise click.UsageError("--leader-elect needs --pod-name and --pod-namespace, or POD_NAME and POD_NAMESPACE")
+        # A container that was restarted has the name of its predecessor, and must not take its lease for its own.
+        election = Election(namespace=pod_namespace, identity=f"{pod_name}_{secrets.token_hex(4)}")
+    listed = (name.strip() for text in namespaces for name in text.split(","))
+    return Options(namespaces=tuple(dict.fromkeys(filter(None, listed))), election=election, **others)
 
 
 @main.command()
@@ -113,50 +133,61 @@ def run(
     "--filename",
     required=True,
     type=click.File(encoding="utf-8"),
-    help="An LLMDeployment as YAML; - reads standard input.",
+    help="An LLMDeployment as YAML, with the ConfigMap it names beside it; - reads standard input.",
 )
 @click.option("--nodes", multiple=True, metavar="NODESxGPUSxPRODUCT", help="GPU nodes to plan for; repeatable.")
+@_ALLOW_HOST_PATH
 @click.option("--namespace", "-n", help="Namespace, where the object names none. Default: default.")
-def render(filename: IO[str], nodes: Sequence[str], namespace: str | None) -> None:
+def render(filename: IO[str], nodes: Sequence[str], namespace: str | None, *, allow_host_path: bool) -> None:
     """Print the manifests the operator would apply, without a cluster.
 
     Exit code 2 means that the input is invalid, 3 that no layout fits.
     """
     import yaml
 
+    from trtllm_operator.engine_status import engine_status
     from trtllm_operator.gather import gather, labels_of
     from trtllm_operator.hardware import NodeGroup
+    from trtllm_operator.model_files import read_model_files
     from trtllm_operator.plan import plan
-    from trtllm_operator.planned import Infeasible
+    from trtllm_operator.planned import Infeasible, Plan
+    from trtllm_operator.render import Owner
     from trtllm_operator.render import render as manifests
-    from trtllm_operator.servable import servable
     from trtllm_operator.settings import Settings
 
-    owner, spec = _read(filename.read(), namespace)
+    document, files = _read(filename.read())
+    owner = Owner(name=document.name, namespace=namespace or document.namespace or "default")
+    spec = document.spec
     try:
         labels = list(labels_of(NodeGroup.parse(group) for group in nodes))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    verdict = servable(plan(spec, gather(spec, labels)))
-    if isinstance(verdict, Infeasible):
-        click.echo(f"{verdict.reason}: {verdict.message}", err=True)
+    read = read_model_files(spec.model, files)
+    verdict = read if isinstance(read, Infeasible) else plan(spec, gather(spec, labels, read))
+    settings = Settings(allow_host_path=allow_host_path)
+    rendered = verdict if isinstance(verdict, Infeasible) else manifests(owner, spec, verdict, settings)
+    if isinstance(rendered, Infeasible):
+        click.echo(f"{rendered.reason}: {rendered.message}", err=True)
         sys.exit(EXIT_INFEASIBLE)
-    click.echo(f"# {verdict.summary}", err=True)
-    click.echo(yaml.safe_dump_all(manifests(owner, spec, verdict, Settings()), sort_keys=False), nl=False)
+    if isinstance(verdict, Plan):
+        notes = (verdict.summary, *engine_status(owner.name, spec, verdict, settings).warnings)
+        click.echo("".join(f"# {note}\n" for note in notes), nl=False, err=True)
+    click.echo(yaml.safe_dump_all(rendered, sort_keys=False), nl=False)
 
 
-def _read(text: str, namespace: str | None) -> tuple[Owner, LLMDeploymentSpec]:
+def _read(text: str) -> tuple[Document, Mapping[str, str] | None]:
+    """Return the LLMDeployment of a text, and what the ConfigMap beside it that it names holds."""
     from trtllm_operator.documents import read_documents
     from trtllm_operator.naming import KIND
-    from trtllm_operator.render import Owner
 
     documents = read_documents(text)
     if documents.problems:
         raise click.UsageError("\n".join(f"line {each.line}: {each.message}" for each in documents.problems))
     if len(documents.valid) > 1:
         raise click.UsageError(f"expected one {KIND}; found {len(documents.valid)}")
-    document = documents.valid[0]
-    return Owner(name=document.name, namespace=namespace or document.namespace or "default"), document.spec
+    (document,) = documents.valid
+    reference = document.spec.model.config_map_ref
+    return document, None if reference is None else documents.config_maps.get(reference.name)
 
 
 @main.command()

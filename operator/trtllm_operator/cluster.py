@@ -48,9 +48,11 @@ _METHODS = {
     "list": "GET",
     "watch": "GET",
     "create": "POST",
+    "update": "PUT",
     "patch": "PATCH",
     "delete": "DELETE",
 }
+_WRITES = frozenset({"create", "update", "patch", "delete"})
 _CREATED = 201
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
@@ -135,7 +137,7 @@ class Cluster:
 
     Any method raises, besides the errors it names: Forbidden (401, 403), Rejected (the request is at fault) and
     Unavailable (429, 5xx, time-outs, no connection). ``on_request`` is told the RBAC verb, the resource and the HTTP
-    status (0: no answer) of every request.
+    status (0: no answer) of every request; ``fence`` is called before each write and forbids it by raising.
     """
 
     def __init__(
@@ -146,10 +148,12 @@ class Cluster:
         connect_timeout: float = 5,
         watch_silence: float = 75,
         on_request: Callable[[str, str, int], None] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._server = connection.server
         self._on_request = on_request
+        self._fence = fence
         self._timeout = aiohttp.ClientTimeout(total=request_timeout, sock_connect=connect_timeout)
         self._watch_timeout = aiohttp.ClientTimeout(
             total=None, connect=request_timeout, sock_connect=connect_timeout, sock_read=watch_silence
@@ -171,22 +175,35 @@ class Cluster:
         Reads pages of ``limit`` objects. Raises NotFound when the kind is not served, Gone when pages expired twice.
         """
         try:
-            return await self._pages(kind, namespace, labels, limit)
+            return await self._list(kind, namespace, labels, limit)
         except Gone:
-            return await self._pages(kind, namespace, labels, limit)
+            return await self._list(kind, namespace, labels, limit)
 
-    async def _pages(self, kind: Kind, namespace: str | None, labels: str, limit: int) -> tuple[Manifests, str]:
-        query = {"limit": str(limit)}
-        if labels:
-            query["labelSelector"] = labels
-        items: Manifests = []
+    async def _list(self, kind: Kind, namespace: str | None, labels: str, limit: int) -> tuple[Manifests, str]:
+        selectors = {"labelSelector": labels} if labels else {}
+        pages = [page async for page in self._pages(kind, namespace, selectors, limit)]
+        return [item for items, _ in pages for item in items], pages[-1][1]
+
+    async def pages(self, kind: Kind, *, fields: str, limit: int) -> AsyncIterator[Manifests]:
+        """Yield every object of all namespaces that matches a field selector, ``limit`` at a time.
+
+        Raises Gone when it took too long: what was yielded is then part of a whole that no longer exists.
+        """
+        async for page, _ in self._pages(kind, None, {"fieldSelector": fields}, limit):
+            yield page
+
+    async def _pages(
+        self, kind: Kind, namespace: str | None, selectors: Mapping[str, str], limit: int
+    ) -> AsyncIterator[tuple[Manifests, str]]:
+        query = {"limit": str(limit), **selectors}
         while True:
             _, page = await self._request(_Call(verb="list", kind=kind, namespace=namespace, query=query))
             metadata = page.get("metadata") or {}
             # The items of a list leave these two out.
-            items += [{**item, "apiVersion": kind.api_version, "kind": kind.kind} for item in page.get("items") or ()]
+            items = [{**item, "apiVersion": kind.api_version, "kind": kind.kind} for item in page.get("items") or ()]
+            yield items, metadata.get("resourceVersion", "")
             if not metadata.get("continue"):
-                return items, metadata.get("resourceVersion", "")
+                return
             query = {**query, "continue": metadata["continue"]}
 
     async def apply(self, kind: Kind, manifest: Manifest, *, manager: str, force: bool) -> Applied:
@@ -230,6 +247,15 @@ class Cluster:
         _, stored = await self._request(_Call(verb="create", kind=kind, namespace=namespace, body=manifest))
         return stored
 
+    async def update(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Replace the object as a whole; return it. Raises Conflict when it has changed since it was read, NotFound."""
+        metadata = manifest["metadata"]
+        call = _Call(
+            verb="update", kind=kind, namespace=metadata.get("namespace"), name=metadata["name"], body=manifest
+        )
+        _, stored = await self._request(call)
+        return stored
+
     async def kinds_served(self, group: str, version: str) -> frozenset[str]:
         """Return the plural names of the kinds a group and version serve; empty when they are not there."""
         discovery = Kind(group=group, version=version, kind="APIResourceList", plural="")
@@ -271,6 +297,8 @@ class Cluster:
 
     @asynccontextmanager
     async def _response(self, call: _Call, limits: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._fence is not None and call.verb in _WRITES:
+            self._fence()
         content, headers = call.content()
         url = URL(self._server + call.target, encoded=True)
         status = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import os
 import ssl
@@ -147,6 +148,12 @@ class Connection:
             middlewares=(self._authorize,),
             proxy=self._proxy.with_user(None) if self._proxy else None,
         )
+
+    def apart(self, limit: int = 2) -> Connection:
+        """Return a connection of its own to the same place, whose requests never wait for ours."""
+        other = copy.copy(self)
+        other._session, other._limit = None, limit  # noqa: SLF001 - a copy of ourselves
+        return other
 
     async def close(self) -> None:
         """Close our own session; those of ``new_session`` belong to who asked for them."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -63,10 +63,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """The LLMDeployments of one text, and what is wrong with the others."""
+    """The LLMDeployments of one text, what is wrong with the others, and the ConfigMaps beside them by name."""
 
     valid: tuple[Document, ...]
     problems: tuple[Problem, ...]
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class _Object(ApiModel):
@@ -86,12 +87,21 @@ _Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+0123456789"))
 
 
 def read_documents(text: str) -> Documents:
-    """Read every LLMDeployment of a YAML text with one or several documents; other kinds are passed over."""
+    """Read every LLMDeployment of a YAML text with one or several documents, and the ConfigMaps beside them.
+
+    Other kinds are passed over.
+    """
     valid: list[Document] = []
+    config_maps: dict[str, Mapping[str, str]] = {}
     problems: list[Problem] = []
     try:
         for node in yaml.compose_all(text, Loader=_Loader):
-            document, found = _read(node)
+            duplicates = list(_duplicates(node, "", set()))  # first: constructing merges what << refers to
+            stored = _Loader("").construct_document(node)
+            if isinstance(stored, dict) and stored.get("kind") == "ConfigMap":
+                config_maps |= _config_map(stored)
+                continue
+            document, found = _read(node, stored, duplicates)
             problems += found
             valid += [document] if document is not None else []
     except yaml.reader.ReaderError as error:
@@ -104,7 +114,8 @@ def read_documents(text: str) -> Documents:
         problems.append(Problem(line=line, message=f"not YAML: {error.problem}"))
     if not valid and not problems:
         problems.append(Problem(line=1, message=f"expected an {KIND} of {API_VERSION}; found none"))
-    return Documents(valid=tuple(valid), problems=tuple(sorted(problems, key=lambda problem: problem.line)))
+    in_order = tuple(sorted(problems, key=lambda problem: problem.line))
+    return Documents(valid=tuple(valid), problems=in_order, config_maps=config_maps)
 
 
 def document(stored: Mapping[str, Any]) -> Document:
@@ -115,9 +126,14 @@ def document(stored: Mapping[str, Any]) -> Document:
     return documents.valid[0]
 
 
-def _read(node: yaml.Node) -> tuple[Document | None, list[Problem]]:
-    duplicates = list(_duplicates(node, "", set()))
-    stored = _Loader("").construct_document(node)
+def _config_map(stored: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    metadata, data = stored.get("metadata"), stored.get("data")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not isinstance(data, dict):
+        return {}
+    return {metadata["name"]: {str(key): value for key, value in data.items() if isinstance(value, str)}}
+
+
+def _read(node: yaml.Node, stored: Any, duplicates: Sequence[Problem]) -> tuple[Document | None, list[Problem]]:
     if not isinstance(stored, dict) or stored.get("kind") != KIND:
         return None, []
     try:

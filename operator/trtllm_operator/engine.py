@@ -9,23 +9,30 @@ the file, because which of the two wins changed between releases. There is no ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trtllm_operator.api import ScalingMetric
-from trtllm_operator.engine_overrides import EngineRefusal, RefusalReason, flag_problem, merge, unknown_keys
+from trtllm_operator.api import LLMDeploymentSpec, ScalingMetric, SecurityProfile
+from trtllm_operator.engine_overrides import EngineRefusal, flag_problem, merge, unknown_keys
 from trtllm_operator.engine_versions import EngineRelease
 from trtllm_operator.models import repository
 from trtllm_operator.planned import Plan
+from trtllm_operator.refusals import Reason
 
 PORT = 8000
 CONFIG_DIRECTORY = "/etc/trtllm"
 CONFIG_FILE = "engine.json"
 CACHE_DIRECTORY = "/cache"
+MODEL_DIRECTORY = "/models"
+"""Where a volume or an image that holds the checkpoint is mounted."""
+
 METRICS_PATH = "/prometheus/metrics"
 HEALTH_PATH = "/health"
 
 ENVIRONMENT = (("HF_HOME", f"{CACHE_DIRECTORY}/huggingface"), ("TRTLLM_NO_USAGE_STATS", "1"))
+
+_LAUNCHER = ("mpirun", "-n", "1", "--oversubscribe", "--allow-run-as-root")
+"""Starts the server so that it can start its ranks. Sources: TensorRT-LLM pull request 17498, open-mpi/ompi 12916."""
 
 _SCALING_METRICS = {
     ScalingMetric.QUEUE_DEPTH: "num_requests_waiting",
@@ -90,10 +97,48 @@ def serve_command(options: EngineOptions, release: EngineRelease) -> EngineComma
     )
 
 
-def command(plan: Plan, uri: str, release: EngineRelease) -> EngineCommand:
-    """Return how to serve ``uri`` with this plan in one pod."""
-    options = plan_options(plan, repository(uri))
-    return EngineCommand(argv=_argv(options, release), config=_config(options, release))
+def command(name: str, spec: LLMDeploymentSpec, plan: Plan, release: EngineRelease) -> EngineCommand | EngineRefusal:
+    """Return how to serve the LLMDeployment ``name`` with this plan, or why this release cannot."""
+    refusal = _source_problem(spec, plan, release)
+    if refusal is not None:
+        return refusal
+    model, stated = spec.model, spec.engine
+    options = replace(
+        plan_options(plan, model_path(model.uri, plan)),
+        served_name=model.name or name,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        extra_config=stated.config if stated else {},
+        extra_args=stated.args if stated else (),
+    )
+    run = serve_command(options, release)
+    if isinstance(run, EngineRefusal) or not _needs_launcher(spec, plan, release):
+        return run
+    warning = (
+        f"TensorRT-LLM {release.name} cannot start its ranks as root, so that mpirun starts the server; requests in "
+        "flight may be cut off when a pod stops (unverified); spec.securityProfile Restricted needs no mpirun"
+    )
+    return replace(run, argv=(*_LAUNCHER, *run.argv), warnings=(*run.warnings, warning))
+
+
+def _needs_launcher(spec: LLMDeploymentSpec, plan: Plan, release: EngineRelease) -> bool:
+    """Whether the server would fail to start its ranks, of which one GPU has one too.
+
+    A replica of several pods is started by mpirun anyhow, and a Restricted pod is not run as root.
+    """
+    as_root = spec.security_profile is not SecurityProfile.RESTRICTED
+    return as_root and plan.nodes == 1 and not release.spawns_ranks_as_root
+
+
+def model_path(uri: str, plan: Plan) -> str:
+    """Return what trtllm-serve is told to serve: a repository of the Hub, or a directory in the container.
+
+    The plan names the repository, for ``spec.model.variant`` Auto may have chosen a sibling of the stated one.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "pvc":
+        return f"{MODEL_DIRECTORY}/{rest.partition('/')[2]}"
+    return MODEL_DIRECTORY if scheme == "oci" else plan.model.name
 
 
 def plan_options(plan: Plan, model_path: str) -> EngineOptions:
@@ -173,11 +218,29 @@ def _kv_cache(options: EngineOptions) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if value is not None}
 
 
+def _source_problem(spec: LLMDeploymentSpec, plan: Plan, release: EngineRelease) -> EngineRefusal | None:
+    model = spec.model
+    if model.name is not None and "--served_model_name" not in release.flags:
+        return EngineRefusal(
+            reason=Reason.UNSUPPORTED_BY_RELEASE,
+            message=f"spec.model.name is {model.name}, and TensorRT-LLM {release.name} has no --served_model_name: "
+            "remove it, or set spec.engine.image.tag",
+        )
+    stated = repository(model.uri)
+    if model.revision is not None and plan.model.name.lower() != stated.lower():
+        return EngineRefusal(
+            reason=Reason.INVALID_ENGINE_VALUE,
+            message=f"spec.model.revision {model.revision} is one of {stated}, and spec.model.variant Auto serves "
+            f"{plan.model.name}: set spec.model.uri to that, or remove the revision",
+        )
+    return None
+
+
 def _unsupported(config: Mapping[str, Any], release: EngineRelease) -> EngineRefusal | None:
     missing = next((key for key in config if key not in release.config), None)
     if missing is None:
         return None
     return EngineRefusal(
-        reason=RefusalReason.UNSUPPORTED_BY_RELEASE,
+        reason=Reason.UNSUPPORTED_BY_RELEASE,
         message=f"the plan needs {missing}, which TensorRT-LLM {release.name} does not have; set spec.engine.image.tag",
     )

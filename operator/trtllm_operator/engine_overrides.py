@@ -10,30 +10,21 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from trtllm_operator.engine_versions import EngineRelease, Table
+from trtllm_operator.refusals import Reason
 
 Config = dict[str, Any]
-
-
-class RefusalReason(StrEnum):
-    """Why no command is rendered."""
-
-    MANAGED_OPTION = "ManagedOption"
-    UNKNOWN_FLAG = "UnknownFlag"
-    INVALID_VALUE = "InvalidValue"
-    UNSUPPORTED_BY_RELEASE = "UnsupportedByRelease"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRefusal:
     """The command cannot be rendered; ``message`` names the option and the field of the spec to change."""
 
-    reason: RefusalReason
+    reason: Reason
     message: str
 
 
@@ -43,13 +34,13 @@ def merge(ours: Config, theirs: Mapping[str, Any]) -> Config | EngineRefusal:
     for path in _paths(theirs):
         if path in managed:
             return EngineRefusal(
-                reason=RefusalReason.MANAGED_OPTION,
+                reason=Reason.MANAGED_OPTION,
                 message=f"spec.engine.config.{path} is set by the operator: {managed[path]}",
             )
     for key, value in theirs.items():
         if not isinstance(value, Mapping) and (isinstance(ours.get(key), dict) or _is_parent(key, managed)):
             return EngineRefusal(
-                reason=RefusalReason.INVALID_VALUE, message=f"spec.engine.config.{key} is {value!r}; it must be a map"
+                reason=Reason.INVALID_ENGINE_VALUE, message=f"spec.engine.config.{key} is {value!r}; it must be a map"
             )
     return _deep(ours, theirs)
 
@@ -76,12 +67,12 @@ def flag_problem(args: Iterable[str], release: EngineRelease) -> EngineRefusal |
         flag, equals, value = rest.pop(0).partition("=")
         if flag in managed:
             return EngineRefusal(
-                reason=RefusalReason.MANAGED_OPTION,
+                reason=Reason.MANAGED_OPTION,
                 message=f"{flag} in spec.engine.args is set by the operator: {managed[flag]}",
             )
         if flag not in release.flags:
             return EngineRefusal(
-                reason=RefusalReason.UNKNOWN_FLAG,
+                reason=Reason.UNKNOWN_FLAG,
                 message=f"{flag!r} in spec.engine.args is not a flag of TensorRT-LLM "
                 f"{release.name}{_near(flag, release.flags)}",
             )
@@ -90,7 +81,7 @@ def flag_problem(args: Iterable[str], release: EngineRelease) -> EngineRefusal |
         if not _fits(given, kind):
             told = "no value" if given is None else repr(given)
             return EngineRefusal(
-                reason=RefusalReason.INVALID_VALUE, message=f"{flag} in spec.engine.args has {told}; it takes {kind}"
+                reason=Reason.INVALID_ENGINE_VALUE, message=f"{flag} in spec.engine.args has {told}; it takes {kind}"
             )
     return None
 

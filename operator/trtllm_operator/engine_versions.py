@@ -98,6 +98,11 @@ def data() -> Mapping[str, Any]:
     return MappingProxyType(json.loads(text))
 
 
+def default_tag() -> str:
+    """Return the image tag of an LLMDeployment that names none: the release this operator was tested with."""
+    return str(data()["default"])
+
+
 def release_names() -> tuple[str, ...]:
     """Return the names of all ranges, oldest first."""
     return tuple(row["name"] for row in data()["releases"])
@@ -110,7 +115,7 @@ def find_release(tag: str) -> EngineRelease:
     default's; both with a warning.
     """
     version = Version.parse(tag)
-    default = str(data()["default"])
+    default = default_tag()
     if version is None:
         warning = f"image tag {tag!r} does not name a TensorRT-LLM version; it is taken for {default}"
         return replace(_release(_known(default)), warnings=(warning,))

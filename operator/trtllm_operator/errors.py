@@ -6,6 +6,7 @@
     ├── InvalidObject       the stored object does not parse: wait until it changes
     ├── NameConflict        an object we would create belongs to somebody else: leave it alone
     ├── Leftover            an object we would create belongs to a predecessor of our name: wait until it is collected
+    ├── NotLeader           another operator leads: nothing may be written
     └── ClusterError        the API server said no, or nothing
         ├── Conflict        409: a field or a resource version somebody else holds
         ├── Forbidden       401, 403: a right is missing; names verb and resource
@@ -32,6 +33,10 @@ class NameConflict(OperatorError):
 
 class Leftover(OperatorError):
     """An object of the name we need still belongs to a deleted LLMDeployment of the same name."""
+
+
+class NotLeader(OperatorError):
+    """A write was about to be sent without holding the lease."""
 
 
 class ClusterError(OperatorError):

@@ -159,6 +159,18 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How a container ended, and what to change; ``time`` is RFC 3339."""
+
+    reason: str
+    message: str
+    pod: str
+    exit_code: int | None
+    hint: str
+    time: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What runs now. ``settled`` means the controllers have seen and finished the last change."""
 
@@ -169,3 +181,4 @@ class Observed:
     ready: int
     settled: bool
     problem: Problem | None = None
+    failure: Failure | None = None

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_status import ConditionType, CostStatus
-from trtllm_operator.autoscaling import scale_target
 from trtllm_operator.disruption import certain_replicas
+from trtllm_operator.download_status import model_finding
 from trtllm_operator.engine_versions import EngineRelease
 from trtllm_operator.exposure import exposure_finding, url
 from trtllm_operator.facts import Observed
@@ -16,14 +16,17 @@ from trtllm_operator.findings import FeatureReason, Finding, LiveObjects, Truth,
 from trtllm_operator.kinds import POD_MONITOR
 from trtllm_operator.planned import Plan
 from trtllm_operator.scaling_status import scaling_finding
+from trtllm_operator.workload import workload_kind
 
 FEATURE_CONDITIONS = (
+    ConditionType.MODEL_READY,
     ConditionType.SCALING_READY,
     ConditionType.EXPOSURE_READY,
     ConditionType.MONITORING_READY,
     ConditionType.DISRUPTION_READY,
 )
-"""Present only while the spec asks for what they speak of. None of them decides Ready: the model serves without."""
+"""ModelReady, which Ready waits for; the others are present only while the spec asks for what they speak of, and do not
+decide Ready: the model serves without."""
 
 _CENTS = Decimal("0.00")
 """Added to a price, it shows two decimals or more."""
@@ -51,12 +54,13 @@ def features(
 ) -> Features:
     """Return what is to be told; ``observed`` is what runs."""
     findings = (
+        model_finding(name, spec, plan, live),
         scaling_finding(spec, release, live, observed),
         exposure_finding(spec, live),
         _monitoring(spec, live),
         _disruption(spec, plan),
     )
-    runner = scale_target(plan)
+    runner = workload_kind(plan)
     return Features(
         workload=absence(ConditionType.WORKLOAD_READY, runner, live.absent[runner]) if runner in live.absent else None,
         findings=tuple(finding for finding in findings if finding is not None),

@@ -54,12 +54,16 @@ class Finding:
 class LiveObjects:
     """The objects around one workload as the cluster reports them, and the kinds it cannot have.
 
-    ``gateway`` is the Gateway that spec.expose names, where the operator can see it.
+    ``gateway`` is the Gateway that spec.expose names, where the operator can see it; ``download_pods`` are those of the
+    ``jobs``.
     """
 
     found: Mapping[Kind, Manifest]
     absent: Mapping[Kind, ClusterError]
     gateway: Manifest | None = None
+    jobs: tuple[Manifest, ...] = ()
+    download_pods: tuple[Manifest, ...] = ()
+    workloads: tuple[Manifest, ...] = ()
 
 
 def absence(condition: ConditionType, kind: Kind, error: ClusterError) -> Finding:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from trtllm_operator.api import LLMDeploymentSpec
-from trtllm_operator.facts import Facts
+from trtllm_operator.facts import Facts, ModelFacts
 from trtllm_operator.hardware import NodeGroup, feature_labels
 from trtllm_operator.models import model_facts
 from trtllm_operator.pools import NodeLabels, gpu_pools
 
 
-def gather(spec: LLMDeploymentSpec, nodes: Sequence[NodeLabels]) -> Facts:
-    """Return the facts for one spec; ``nodes`` are the labels of every node that has GPUs."""
+def gather(spec: LLMDeploymentSpec, nodes: Sequence[NodeLabels], read: ModelFacts | None = None) -> Facts:
+    """Return the facts for one spec.
+
+    ``nodes`` are the labels of every node that has GPUs, ``read`` is what the model's own files told.
+    """
     pools, unknown = gpu_pools(spec.gpus, nodes)
-    return Facts(model=model_facts(spec.model, spec.dtype), pools=pools, unknown_gpus=unknown)
+    return Facts(model=model_facts(spec.model, spec.dtype, read), pools=pools, unknown_gpus=unknown)
 
 
 def labels_of(groups: Iterable[NodeGroup]) -> Iterator[NodeLabels]:

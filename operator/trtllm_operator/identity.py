@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from trtllm_operator.facts import ModelFacts, Source
@@ -21,7 +21,8 @@ def plan_id(request: Request, model: ModelFacts, product: str) -> str:
     a further field does not.
     """
     inputs = {
-        "request": _said(request),
+        # The product that was chosen says it already, whether the user named it or not.
+        "request": _said(replace(request, product=None)),
         "model": _said(model) if model.source in _TYPED else [model.name, model.checkpoint_dtype],
         "product": product,
     }

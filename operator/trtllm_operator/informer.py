@@ -24,6 +24,8 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
 _LONGEST_RETRY_AFTER = 60.0
+_REFUSALS = 3
+"""Refused lists that are an answer: an API server that has just started refuses everything for a moment."""
 
 _Place = tuple[str, str]
 
@@ -67,8 +69,11 @@ class Informer:
     ) -> None:
         self.kind = kind
         self.synced = asyncio.Event()
+        self.answered = asyncio.Event()
+        """Set by the first list, or when one was refused again and again."""
         self.problem: str | None = None
         self.absence: ClusterError | None = None
+        self._refusals = 0
         self._cluster = cluster
         self._namespace = namespace
         self._labels = labels
@@ -95,6 +100,11 @@ class Informer:
     def items(self) -> Iterable[Manifest]:
         """Return every object; not to be iterated across an await."""
         return self._objects.values()
+
+    @property
+    def count(self) -> int:
+        """How many objects there are."""
+        return len(self._objects)
 
     def by_owner(self, uid: str) -> Iterable[Manifest]:
         """Return the objects of one controller (or of one ``index`` value); not to be iterated across an await."""
@@ -154,6 +164,9 @@ class Informer:
         if self.problem is None:
             logger.warning("cannot watch %s: %s", self.kind.plural, error)
         self.problem = str(error)
+        self._refusals += 1
+        if self._refusals >= _REFUSALS:
+            self.answered.set()
         return 0.0  # a right that is missing, or an API server that has just started and forbids everything
 
     def _become(self, absence: ClusterError | None) -> None:
@@ -224,6 +237,7 @@ class Informer:
         for manifest in gone.values():
             self._on_change(manifest, True)  # noqa: FBT003 - the callback's shape
         self.synced.set()
+        self.answered.set()
 
     def _delete(self, manifest: Manifest) -> None:
         place = _place(manifest)

@@ -37,6 +37,8 @@ class Kind:
 
 LLM_DEPLOYMENT = Kind(group=GROUP, version=VERSION, kind=KIND, plural=PLURAL)
 CONFIG_MAP = Kind(kind="ConfigMap", plural="configmaps")
+VOLUME_CLAIM = Kind(kind="PersistentVolumeClaim", plural="persistentvolumeclaims")
+JOB = Kind(group="batch", kind="Job", plural="jobs")
 SERVICE = Kind(kind="Service", plural="services")
 DEPLOYMENT = Kind(group="apps", kind="Deployment", plural="deployments")
 LEADER_WORKER_SET = Kind(
@@ -54,13 +56,20 @@ POD_MONITOR = Kind(group="monitoring.coreos.com", kind="PodMonitor", plural="pod
 POD = Kind(kind="Pod", plural="pods")
 NODE = Kind(kind="Node", plural="nodes", namespaced=False)
 EVENT = Kind(kind="Event", plural="events")
+LIMIT_RANGE = Kind(kind="LimitRange", plural="limitranges")
+RESOURCE_QUOTA = Kind(kind="ResourceQuota", plural="resourcequotas")
+LEASE = Kind(group="coordination.k8s.io", kind="Lease", plural="leases")
+SECRET = Kind(kind="Secret", plural="secrets")
 
 KINDS = (
     CONFIG_MAP,
+    VOLUME_CLAIM,
     SERVICE,
     NETWORK_POLICY,
     DISRUPTION_BUDGET,
+    JOB,
     DEPLOYMENT,
+    LEADER_WORKER_SET,
     AUTOSCALER,
     SCALED_OBJECT,
     POD_MONITOR,
@@ -73,7 +82,7 @@ KINDS = (
 CHILD_KINDS = {kind.kind: kind for kind in KINDS}
 """Children by the ``kind`` of their manifests."""
 
-WORKLOAD_KINDS = (DEPLOYMENT,)
+WORKLOAD_KINDS = (DEPLOYMENT, LEADER_WORKER_SET)
 """Children that run pods; they have a scale subresource."""
 
 REPORTING_KINDS = (SERVICE, AUTOSCALER, SCALED_OBJECT, POD_MONITOR, INGRESS, INFERENCE_POOL, HTTP_ROUTE)
@@ -82,5 +91,11 @@ REPORTING_KINDS = (SERVICE, AUTOSCALER, SCALED_OBJECT, POD_MONITOR, INGRESS, INF
 AUTOSCALER_KINDS = (AUTOSCALER, SCALED_OBJECT)
 """Children that set a workload's replicas."""
 
+CREATED_KINDS = (EVENT, SECRET)
+"""Created, never read."""
+
 OBSERVED_KINDS = (POD, NODE, GATEWAY)
 """Read, never written."""
+
+SURVEYED_KINDS = (RESOURCE_QUOTA, LIMIT_RANGE)
+"""Listed while a replica waits for GPUs, never watched."""

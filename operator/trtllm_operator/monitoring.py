@@ -22,8 +22,8 @@ class PodMonitorContext:
     target_labels: tuple[str, ...]
 
 
-def pod_monitor(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) -> PodMonitorContext | None:
-    """Fill the PodMonitor, where one is wanted; ``nodes`` is the number of pods of one replica."""
+def pod_monitor(name: str, namespace: str, spec: LLMDeploymentSpec) -> PodMonitorContext | None:
+    """Fill the PodMonitor, where one is wanted."""
     wanted = spec.monitoring
     if wanted is None or not wanted.pod_monitor:
         return None
@@ -31,7 +31,7 @@ def pod_monitor(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) 
         name=name,
         namespace=namespace,
         labels={**wanted.labels, **common_labels(name)},
-        selector=serving_labels(name, nodes),
+        selector=serving_labels(name),
         path=METRICS_PATH,
         interval=wanted.interval,
         target_labels=(NAME_LABEL,),

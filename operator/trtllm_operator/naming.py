@@ -20,13 +20,33 @@ REPAIR_MANAGER = "trtllm-operator-repair"
 """Replaces what others added where a child would be invalid otherwise."""
 
 NAME_LABEL = f"{GROUP}/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+SERVER = "inference-server"
+WORKER = "inference-worker"
+"""The component of pods that compute for a server in another pod."""
+
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "trtllm-operator"
+GROUP_LABEL = "leaderworkerset.sigs.k8s.io/name"
+"""A LeaderWorkerSet puts its name on each of its pods."""
+
 DIGEST_ANNOTATION = f"{GROUP}/digest"
 """Digest of the manifest the operator last applied to this child."""
 
-LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
-"""A LeaderWorkerSet gives each pod of a group its index; the leader's is 0."""
+RELEASE_ANNOTATION = f"{GROUP}/release"
+"""On a workload: the release of the operator that rendered it."""
+
+INPUTS_ANNOTATION = f"{GROUP}/inputs"
+"""On a workload: digest of what it was rendered from, which does not change with the release."""
+
+DOWNLOAD_ANNOTATION = f"{GROUP}/download"
+"""On a workload: the Job that has to end before the workload is applied."""
+
+CLAIM_SIZE_ANNOTATION = f"{GROUP}/claim-size"
+"""On a download Job: the size of the claim it fills."""
+
+DOWNLOADER_LABEL = f"{GROUP}/downloads-for"
+"""On the pods of a download Job, in place of the label that selects serving pods: the LLMDeployment."""
 
 MAX_NAME_LENGTH = 40
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -36,7 +56,7 @@ NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 def common_labels(name: str) -> dict[str, str]:
     """Return the labels every child carries."""
     return {
-        "app.kubernetes.io/component": "inference-server",
+        COMPONENT_LABEL: SERVER,
         "app.kubernetes.io/instance": name,
         MANAGED_BY_LABEL: MANAGED_BY,
         "app.kubernetes.io/name": "trtllm-serve",
@@ -49,11 +69,40 @@ def selector_labels(name: str) -> dict[str, str]:
     return {NAME_LABEL: name}
 
 
-def serving_labels(name: str, nodes: int) -> dict[str, str]:
-    """Return the labels that select the pods which answer requests: where a replica has several, its leader."""
-    return {**selector_labels(name), **({LEADER_LABEL: "0"} if nodes > 1 else {})}
+def serving_labels(name: str) -> dict[str, str]:
+    """Return the labels that select the pods which answer requests, whatever kind of object made them."""
+    return {**selector_labels(name), COMPONENT_LABEL: SERVER}
 
 
-def config_map_name(name: str) -> str:
-    """Return the name of the ConfigMap holding trtllm-serve's configuration file."""
-    return f"{name}-engine"
+def key_secret_name(name: str, uid: str) -> str:
+    """Return the name of the Secret with the ssh key of an LLMDeployment's pods.
+
+    It ends in the object's ``uid``: one that is made again under its old name never meets a Secret that is going.
+    """
+    return "-".join(filter(None, (name, "ssh", uid[:8])))
+
+
+def config_map_name(name: str, digest: str) -> str:
+    """Return the name of the ConfigMap holding the files of this digest."""
+    return f"{name}-engine-{digest}"
+
+
+def download_name(name: str, digest: str) -> str:
+    """Return the name of the Job that downloads what this digest stands for."""
+    return f"{name}-download-{digest}"
+
+
+def downloader_labels(name: str) -> dict[str, str]:
+    """Return the labels of a download Job's pods, which nothing that selects serving pods matches."""
+    return {
+        "app.kubernetes.io/component": "model-download",
+        "app.kubernetes.io/instance": name,
+        MANAGED_BY_LABEL: MANAGED_BY,
+        "app.kubernetes.io/name": "fetch-model",
+        DOWNLOADER_LABEL: name,
+    }
+
+
+def claim_name(name: str) -> str:
+    """Return the name of the PersistentVolumeClaim that keeps weights, where the spec gives none."""
+    return f"{name}-models"

@@ -80,8 +80,8 @@ class NetworkPolicyContext:
     port: int
 
 
-def service(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) -> ServiceContext:
-    """Fill the Service; ``nodes`` is the number of pods of one replica."""
+def service(name: str, namespace: str, spec: LLMDeploymentSpec) -> ServiceContext:
+    """Fill the Service."""
     wanted = _expose(spec).service or Service()
     return ServiceContext(
         name=name,
@@ -89,7 +89,7 @@ def service(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) -> S
         labels=common_labels(name),
         annotations=wanted.annotations,
         type=wanted.type,
-        selector=serving_labels(name, nodes),
+        selector=serving_labels(name),
         port=wanted.port,
     )
 
@@ -130,7 +130,7 @@ def http_route(name: str, namespace: str, spec: LLMDeploymentSpec) -> HTTPRouteC
     )
 
 
-def inference_pool(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) -> InferencePoolContext | None:
+def inference_pool(name: str, namespace: str, spec: LLMDeploymentSpec) -> InferencePoolContext | None:
     """Fill the InferencePool, where one is wanted."""
     wanted = _expose(spec).inference_pool
     if wanted is None:
@@ -139,7 +139,7 @@ def inference_pool(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: in
         name=name,
         namespace=namespace,
         labels=common_labels(name),
-        selector=serving_labels(name, nodes),
+        selector=serving_labels(name),
         port=PORT,
         picker=wanted.endpoint_picker.name,
         picker_port=wanted.endpoint_picker.port,
@@ -147,7 +147,7 @@ def inference_pool(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: in
 
 
 def network_policy(name: str, namespace: str, spec: LLMDeploymentSpec, nodes: int) -> NetworkPolicyContext | None:
-    """Fill the NetworkPolicy, where one is wanted.
+    """Fill the NetworkPolicy, where one is wanted; ``nodes`` is the number of pods of one replica.
 
     It restricts who connects to the pods, not what they connect to: weights come from hosts whose addresses change.
     """

@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trtllm_operator import engine
-from trtllm_operator.api import LLMDeploymentSpec, PullPolicy
-from trtllm_operator.hardware import PRODUCT_LABEL
-from trtllm_operator.memory import weight_bytes
-from trtllm_operator.naming import GROUP, common_labels, config_map_name, selector_labels
+from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.naming import claim_name, common_labels, key_secret_name, selector_labels
 from trtllm_operator.planned import Plan
+from trtllm_operator.pod import File, PodContext, config_files, config_name, startup_seconds
+from trtllm_operator.replica import replica_pods
 from trtllm_operator.settings import Settings
-
-ENGINE_CONFIG_ANNOTATION = f"{GROUP}/engine-config"
-"""Digest of the configuration file, so that a change of it rolls the pods."""
 
 Labels = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapContext:
-    """trtllm-serve's configuration file."""
+    """The files a pod starts from."""
 
     name: str
     namespace: str
     labels: Labels
-    file: str
-    content: str
+    files: tuple[File, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
-    """One environment variable with a literal value."""
+class ClaimContext:
+    """A volume that keeps weights between starts."""
 
     name: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenReference:
-    """Where the Hub's access token is."""
-
-    secret: str
-    key: str
+    namespace: str
+    labels: Labels
+    access_mode: str
+    storage_class: str | None
+    size: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,36 +49,47 @@ class DeploymentContext:
     selector: Labels
     replicas: int | None
     progress_deadline_seconds: int
-    pod_labels: Labels
-    pod_annotations: dict[str, str]
-    termination_grace_seconds: int
-    node_selector: Labels
-    pull_secrets: tuple[str, ...]
-    image: str
-    pull_policy: str
-    command: tuple[str, ...]
-    args: tuple[str, ...]
-    environment: tuple[Variable, ...]
-    token: TokenReference | None
-    port: int
-    gpus: int
-    health_path: str
-    startup_failures: int
-    endpoint_removal_seconds: int
-    config_directory: str
-    config_map: str
-    cache_directory: str
-    shared_memory: str
+    strategy: Mapping[str, Any]
+    pod: PodContext
 
 
-def config_map(name: str, namespace: str, run: engine.EngineCommand) -> ConfigMapContext:
-    """Fill the configuration file's ConfigMap."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderWorkerSetContext:
+    """Replicas of ``size`` pods. ``replicas`` is None when an autoscaler owns it."""
+
+    name: str
+    namespace: str
+    labels: Labels
+    replicas: int | None
+    size: int
+    strategy: Mapping[str, Any]
+    leader: PodContext
+    worker: PodContext
+
+
+def config_map(name: str, namespace: str, plan: Plan, run: engine.EngineCommand) -> ConfigMapContext:
+    """Fill the ConfigMap of the files a pod starts from."""
+    files = config_files(plan, run)
     return ConfigMapContext(
-        name=config_map_name(name),
+        name=config_name(name, files),
         namespace=namespace,
         labels=common_labels(name),
-        file=engine.CONFIG_FILE,
-        content=_config_text(run),
+        files=files,
+    )
+
+
+def volume_claim(name: str, namespace: str, spec: LLMDeploymentSpec) -> ClaimContext | None:
+    """Fill the PersistentVolumeClaim, or None when the spec has none to create."""
+    claim = spec.model_cache.pvc if spec.model_cache else None
+    if claim is None or not claim.create or claim.size is None:
+        return None
+    return ClaimContext(
+        name=claim.name or claim_name(name),
+        namespace=namespace,
+        labels=common_labels(name),
+        access_mode=claim.access_mode,
+        storage_class=claim.storage_class,
+        size=claim.size,
     )
 
 
@@ -95,73 +98,51 @@ def deployment(
     namespace: str,
     spec: LLMDeploymentSpec,
     plan: Plan,
-    run: engine.EngineCommand,
     settings: Settings,
-) -> DeploymentContext:
-    """Fill the Deployment of one plan."""
-    startup = _startup_seconds(plan, settings)
-    extra = spec.pod_metadata
-    program, *args = run.argv
-    image = spec.engine.image if spec.engine else None
+    pod: PodContext,
+    strategy: Mapping[str, Any],
+) -> DeploymentContext | None:
+    """Fill the Deployment, or None where a replica is several pods."""
+    if plan.nodes > 1:
+        return None
     return DeploymentContext(
         name=name,
         namespace=namespace,
         labels=common_labels(name),
         selector=selector_labels(name),
-        replicas=None if spec.scaling else 1 if spec.replicas is None else spec.replicas,
-        progress_deadline_seconds=startup + 600,
-        pod_labels={**(extra.labels if extra else {}), **common_labels(name)},
-        pod_annotations={
-            **(extra.annotations if extra else {}),
-            ENGINE_CONFIG_ANNOTATION: digest(_config_text(run)),
-        },
-        termination_grace_seconds=settings.endpoint_removal_seconds + settings.drain_seconds,
-        node_selector={PRODUCT_LABEL: plan.pool.gpu.product},
-        pull_secrets=image.pull_secrets if image else (),
-        image=_image(spec, settings),
-        pull_policy=image.pull_policy if image else PullPolicy.IF_NOT_PRESENT,
-        command=(program,),
-        args=tuple(engine.escape_expansion(arg) for arg in args),
-        environment=tuple(Variable(name=key, value=engine.escape_expansion(value)) for key, value in run.environment),
-        token=_token(spec),
-        port=engine.PORT,
-        gpus=plan.gpus,
-        health_path=engine.HEALTH_PATH,
-        startup_failures=-(-startup // 10),
-        endpoint_removal_seconds=settings.endpoint_removal_seconds,
-        config_directory=engine.CONFIG_DIRECTORY,
-        config_map=config_map_name(name),
-        cache_directory=engine.CACHE_DIRECTORY,
-        shared_memory=f"{max(1, 4 * plan.gpus)}Gi",
+        replicas=_replicas(spec),
+        progress_deadline_seconds=startup_seconds(spec, plan, settings) + 600,
+        strategy=strategy,
+        pod=pod,
     )
 
 
-def digest(text: str) -> str:
-    """Return a short digest for an annotation."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def leader_worker_set(
+    name: str,
+    namespace: str,
+    uid: str,
+    spec: LLMDeploymentSpec,
+    plan: Plan,
+    alone: PodContext,
+    strategy: Mapping[str, Any],
+) -> LeaderWorkerSetContext | None:
+    """Fill the LeaderWorkerSet, or None where a replica is one pod; ``alone`` is the pod it would be."""
+    if plan.nodes == 1:
+        return None
+    leader, worker = replica_pods(alone, plan, spec, key_secret_name(name, uid))
+    return LeaderWorkerSetContext(
+        name=name,
+        namespace=namespace,
+        labels=common_labels(name),
+        replicas=_replicas(spec),
+        size=plan.nodes,
+        strategy=strategy,
+        leader=leader,
+        worker=worker,
+    )
 
 
-def _config_text(run: engine.EngineCommand) -> str:
-    return json.dumps(run.config, indent=2, sort_keys=True) + "\n"
-
-
-def _startup_seconds(plan: Plan, settings: Settings) -> int:
-    """Return the time a replica may take to fetch and load its weights."""
-    return settings.minimum_startup_seconds + weight_bytes(plan.model) // settings.load_bytes_per_second
-
-
-def image_tag(spec: LLMDeploymentSpec, settings: Settings) -> str:
-    """Return the tag of the image that serves."""
-    image = spec.engine.image if spec.engine else None
-    return (image and image.tag) or settings.image_tag
-
-
-def _image(spec: LLMDeploymentSpec, settings: Settings) -> str:
-    image = spec.engine.image if spec.engine else None
-    repository = (image and image.repository) or settings.image_repository
-    return f"{repository}:{image_tag(spec, settings)}"
-
-
-def _token(spec: LLMDeploymentSpec) -> TokenReference | None:
-    reference = spec.model.secret_ref
-    return None if reference is None else TokenReference(secret=reference.name, key=reference.key)
+def _replicas(spec: LLMDeploymentSpec) -> int | None:
+    if spec.scaling is not None:
+        return None
+    return 1 if spec.replicas is None else spec.replicas

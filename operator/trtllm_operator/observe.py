@@ -1,37 +1,32 @@
-"""From the Deployment and its pods, as the cluster reports them, to what the status must say."""
+"""From a workload and its pods, as the cluster reports them, to what the status must say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from trtllm_operator.diagnose import failures
 from trtllm_operator.facts import Observed, Problem
+from trtllm_operator.kinds import LEADER_WORKER_SET, Kind
+from trtllm_operator.naming import GROUP_LABEL
+from trtllm_operator.pod_problems import (
+    ProblemReason,
+    ended_problems,
+    has_condition,
+    told,
+    unscheduled_problems,
+    waiting_problems,
+)
 
 Manifest = dict[str, Any]
 
 
-class ProblemReason(StrEnum):
-    """Why pods do not become ready."""
+def observe(kind: Kind, workload: Manifest, pods: Iterable[Manifest]) -> Observed:
+    """Read a Deployment or a LeaderWorkerSet, which counts its groups as a Deployment counts its pods.
 
-    CRASH_LOOP = "CrashLoop"
-    IMAGE_PULL_FAILED = "ImagePullFailed"
-    OUT_OF_MEMORY = "OutOfMemory"
-    POD_SECURITY = "PodSecurity"
-    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
-    QUOTA_EXCEEDED = "QuotaExceeded"
-    REPLICA_FAILURE = "ReplicaFailure"
-    UNSCHEDULABLE = "Unschedulable"
-
-
-_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-
-
-def observe(deployment: Manifest | None, pods: Iterable[Manifest]) -> Observed | None:
-    """Read a Deployment and its pods; None when there is no Deployment."""
-    if deployment is None:
-        return None
-    spec, status, metadata = deployment["spec"], deployment.get("status", {}), deployment["metadata"]
+    ``pods`` are the LLMDeployment's; while one workload replaces another, some are the other's.
+    """
+    spec, status, metadata = workload["spec"], workload.get("status", {}), workload["metadata"]
     wanted, ready, updated = (
         spec.get("replicas", 1),
         status.get("readyReplicas", 0),
@@ -40,69 +35,51 @@ def observe(deployment: Manifest | None, pods: Iterable[Manifest]) -> Observed |
     total = status.get("replicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     settled = seen and updated == wanted and ready == wanted and total == wanted
-    problem = None if settled else next(_problems(deployment, pods), None)
+    pods = sorted((pod for pod in pods if _runs(kind, pod)), key=lambda pod: pod["metadata"]["name"])
+    problem = None if settled else next(_problems(workload, pods), None)
     return Observed(
-        kind="Deployment",
+        kind=kind.kind,
         name=metadata["name"],
         wanted=wanted,
         replicas=total,
         ready=ready,
         settled=settled,
         problem=problem,
+        failure=max(failures(pods), key=lambda failure: failure.time or "", default=None),
     )
 
 
-def _problems(deployment: Manifest, pods: Iterable[Manifest]) -> Iterator[Problem]:
+def is_rolled_out(workload: Manifest) -> bool:
+    """Whether every pod that exists is of the newest template, so that nothing needs what an older one refers to."""
+    status, metadata = workload.get("status", {}), workload["metadata"]
+    seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    return bool(seen and status.get("updatedReplicas", 0) == status.get("replicas", 0))
+
+
+def _runs(kind: Kind, pod: Manifest) -> bool:
+    return (GROUP_LABEL in pod["metadata"].get("labels", {})) == (kind == LEADER_WORKER_SET)
+
+
+def _problems(workload: Manifest, pods: Sequence[Manifest]) -> Iterator[Problem]:
     """Yield what is wrong, the most telling first."""
-    for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"]):
+    for pod in pods:
         if "deletionTimestamp" not in pod["metadata"]:
-            yield from _container_problems(pod)
-    conditions = {c["type"]: c for c in deployment.get("status", {}).get("conditions", [])}
-    failure = conditions.get("ReplicaFailure", {})
-    if failure.get("status") == "True":
-        yield Problem(reason=_refused(failure.get("message", "")), message=failure.get("message", ""))
-    for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"]):
-        yield from _unscheduled(pod)
+            yield from waiting_problems(pod)
+            yield from ended_problems(pod)
+    conditions = {c["type"]: c for c in workload.get("status", {}).get("conditions", [])}
+    failed = conditions.get("ReplicaFailure", {})
+    if failed.get("status") == "True":
+        yield told("admission", failed.get("message", ""), ProblemReason.REPLICA_FAILURE)
+    for pod in pods:
+        yield from unscheduled_problems(pod)
     progress = conditions.get("Progressing", {})
     if progress.get("reason") == ProblemReason.PROGRESS_DEADLINE_EXCEEDED:
-        yield Problem(reason=ProblemReason.PROGRESS_DEADLINE_EXCEEDED, message=progress.get("message", ""))
+        yield _overdue(progress.get("message", ""), workload["spec"]["progressDeadlineSeconds"], pods)
 
 
-def _refused(message: str) -> ProblemReason:
-    if "exceeded quota" in message:
-        return ProblemReason.QUOTA_EXCEEDED
-    if "violates PodSecurity" in message:
-        return ProblemReason.POD_SECURITY
-    return ProblemReason.REPLICA_FAILURE
-
-
-def _container_problems(pod: Manifest) -> Iterator[Problem]:
-    name = pod["metadata"]["name"]
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        restarts = container.get("restartCount", 0)
-        waiting = container.get("state", {}).get("waiting", {})
-        last = container.get("lastState", {}).get("terminated", {})
-        if waiting.get("reason") in _IMAGE_REASONS:
-            told = f"{waiting['reason']} {waiting.get('message', '')}".strip()
-            yield Problem(
-                reason=ProblemReason.IMAGE_PULL_FAILED, message=f"pod {name}: {told}; check spec.engine.image"
-            )
-        elif last.get("reason") == "OOMKilled":
-            yield Problem(
-                reason=ProblemReason.OUT_OF_MEMORY,
-                message=f"pod {name}: the container was killed for want of host memory "
-                f"(exit code {last.get('exitCode')}, {restarts} restarts)",
-            )
-        elif waiting.get("reason") == "CrashLoopBackOff":
-            yield Problem(
-                reason=ProblemReason.CRASH_LOOP,
-                message=f"pod {name}: trtllm-serve exited with code {last.get('exitCode')} "
-                f"({restarts} restarts); kubectl logs {name} --previous",
-            )
-
-
-def _unscheduled(pod: Manifest) -> Iterator[Problem]:
-    for condition in pod.get("status", {}).get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            message = f"pod {pod['metadata']['name']}: {condition.get('message', '')}"
-            yield Problem(reason=ProblemReason.UNSCHEDULABLE, message=message)
+def _overdue(message: str, seconds: int, pods: Sequence[Manifest]) -> Problem:
+    unready = [pod["metadata"]["name"] for pod in pods if not has_condition(pod, "Ready", "True")]
+    hint = "".join(f"read kubectl logs {name}, and " for name in unready[:1])
+    told = f"no progress for {seconds} s: {message.rstrip('.')}"
+    message = f"{told}; {hint}raise spec.startupTimeoutSeconds if it still loads"
+    return Problem(reason=ProblemReason.PROGRESS_DEADLINE_EXCEEDED, message=message)

@@ -7,6 +7,22 @@ from trtllm_operator.facts import ModelFacts
 from trtllm_operator.memory import GpuMemory, gib, weight_bytes
 from trtllm_operator.planned import Estimate, Plan
 
+SERVED = (
+    "gpu_product",
+    "gpus",
+    "nodes",
+    "tensor",
+    "pipeline",
+    "expert",
+    "context",
+    "attention_data_parallel",
+    "pipeline_partition",
+    "kv_cache_dtype",
+    "max_batch_size",
+    "max_num_tokens",
+)
+"""Fields of PlanStatus that change what is served."""
+
 
 def model_status(model: ModelFacts) -> ModelStatus:
     """Return what the planner took the model for."""

@@ -137,6 +137,13 @@ class Plan:
         return len({stage.gpu.product for stage in self.stages}) > 1
 
     @property
+    def pod_products(self) -> tuple[str, ...]:
+        """GPU product of each pod of a replica, in the order of the ranks."""
+        gpus_per_stage = self.gpus // len(self.stages)
+        firsts = (pod * self.gpus_per_pod // gpus_per_stage for pod in range(self.nodes))
+        return tuple(self.stages[stage].gpu.product for stage in firsts)
+
+    @property
     def memory(self) -> GpuMemory | None:
         """Memory of the GPU with the least room beside its weights."""
         known = [stage.memory for stage in self.stages if stage.memory is not None]

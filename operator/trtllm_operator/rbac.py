@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from trtllm_operator.kinds import EVENT, KINDS, LLM_DEPLOYMENT, OBSERVED_KINDS, Kind
+from trtllm_operator.kinds import (
+    CREATED_KINDS,
+    KINDS,
+    LEASE,
+    LLM_DEPLOYMENT,
+    OBSERVED_KINDS,
+    SURVEYED_KINDS,
+    Kind,
+)
+from trtllm_operator.lease import LEASE_NAME
 
 Rule = dict[str, list[str]]
 
 NAME = "trtllm-operator"
+LEADER_ROLE = f"{NAME}-leader"
 
 
 def _rule(kind: Kind, verbs: list[str], suffix: str = "") -> Rule:
@@ -27,7 +37,8 @@ def namespaced_rules() -> list[Rule]:
         _rule(LLM_DEPLOYMENT, ["update"], "/finalizers"),
         *(_rule(kind, ["get", "list", "watch", "create", "patch", "delete"]) for kind in KINDS),
         *(_rule(kind, ["list", "watch"]) for kind in OBSERVED_KINDS if kind.namespaced),
-        _rule(EVENT, ["create"]),
+        *(_rule(kind, ["list"]) for kind in SURVEYED_KINDS),
+        *(_rule(kind, ["create"]) for kind in CREATED_KINDS),
     ]
 
 
@@ -41,6 +52,11 @@ def rules() -> list[Rule]:
     return [*namespaced_rules(), *node_rules()]
 
 
+def leader_rules() -> list[Rule]:
+    """Return the rules of leader election, for the operator's own namespace. A create cannot be bound to a name."""
+    return [_rule(LEASE, ["create"]), {**_rule(LEASE, ["get", "update"]), "resourceNames": [LEASE_NAME]}]
+
+
 def cluster_role() -> dict[str, Any]:
     """Return the ClusterRole."""
     return {
@@ -48,4 +64,14 @@ def cluster_role() -> dict[str, Any]:
         "kind": "ClusterRole",
         "metadata": {"name": NAME},
         "rules": rules(),
+    }
+
+
+def leader_role(namespace: str) -> dict[str, Any]:
+    """Return the Role of leader election."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": LEADER_ROLE, "namespace": namespace},
+        "rules": leader_rules(),
     }

@@ -6,83 +6,78 @@ conditions. An error while writing the status leaves the pass and makes the queu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 
-from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.api import LLMDeploymentSpec, PlanChangePolicy
 from trtllm_operator.api_status import ConditionType, LLMDeploymentStatus
-from trtllm_operator.apply import apply, hold_replicas, prune
-from trtllm_operator.autoscaling import unscaled_floor
+from trtllm_operator.apply import differs
+from trtllm_operator.approval import pending_plan
+from trtllm_operator.capacity import PLACED, Assessment
+from trtllm_operator.children import Children
 from trtllm_operator.cluster import Cluster
+from trtllm_operator.engine_status import engine_status, keep_image_tag
 from trtllm_operator.engine_versions import find_release
-from trtllm_operator.errors import ClusterError, Conflict, InvalidObject, NotFound, OperatorError
-from trtllm_operator.facts import Observed
-from trtllm_operator.features import Features, features
-from trtllm_operator.findings import LiveObjects
+from trtllm_operator.errors import Conflict, InvalidObject, Leftover, NameConflict, NotFound, OperatorError
+from trtllm_operator.features import features
+from trtllm_operator.forecast import Forecaster, Render
 from trtllm_operator.gather import gather
-from trtllm_operator.kinds import (
-    AUTOSCALER_KINDS,
-    CHILD_KINDS,
-    DEPLOYMENT,
-    EVENT,
-    KINDS,
-    LLM_DEPLOYMENT,
-    REPORTING_KINDS,
-    WORKLOAD_KINDS,
-    Kind,
-)
+from trtllm_operator.kinds import CONFIG_MAP, LLM_DEPLOYMENT, WORKLOAD_KINDS
+from trtllm_operator.model_files import FILES_NOT_READ, read_model_files
 from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
-from trtllm_operator.objects import image_tag
-from trtllm_operator.observe import observe
-from trtllm_operator.ownership import controller_uid
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
+from trtllm_operator.pod import image_tag
+from trtllm_operator.recorder import Recorder
+from trtllm_operator.refusals import Reason
 from trtllm_operator.render import Manifest, Owner, Renderings
-from trtllm_operator.servable import servable
+from trtllm_operator.rollout import RolloutPlan
 from trtllm_operator.settings import Settings
-from trtllm_operator.status import Outcome, Transition, parse_status, status, transitions
+from trtllm_operator.status import Outcome, parse_status, status, transitions
+from trtllm_operator.upgrade import held
+from trtllm_operator.watched import Memory, Supplier
+from trtllm_operator.workload import workload_kind
 from trtllm_operator.workqueue import Key
 
 CHANGED_MEANWHILE = 1.0
 """Seconds until the next pass when the object changed during this one; the event of an edit makes it earlier."""
 
+STRANGER_POLL = 5.0
+"""Seconds between two looks at an object of somebody else that is in the way. The watches see only our own: one read of
+one object, while it is in the way, is cheaper than a watch of every Service and ConfigMap of the cluster."""
 
-class Memory(Protocol):
-    """What the watches hold in memory."""
+CAPACITY_POLL = 60.0
+"""Seconds between two forecasts for a replica that waits for GPUs; the scheduler itself needs nobody to remind it."""
 
-    def deployment(self, key: Key) -> Manifest | None:
-        """Return the LLMDeployment, or None when it is gone."""
+MODEL_FILES_POLL = 15.0
+"""Seconds between two looks for the model's files while they are missing."""
 
-    def remember(self, manifest: Manifest) -> None:
-        """Take a newer version of an LLMDeployment in."""
+NODES_UNREAD = "the operator may not read nodes; set spec.gpus.product"
 
-    def forget(self, key: Key, uid: str) -> None:
-        """Drop an LLMDeployment of which the watch never said that it was deleted."""
 
-    def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """Return a child by its name."""
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass over an object whose spec can be read. ``new``: nothing has been made for the object yet."""
 
-    def absence(self, kind: Kind) -> ClusterError | None:
-        """Return why the cluster can have no child of this kind, or None when it can."""
+    key: Key
+    stored: Manifest
+    spec: LLMDeploymentSpec
+    before: LLMDeploymentStatus
+    settings: Settings
+    new: bool
 
-    def gateway(self, namespace: str, name: str) -> Manifest | None:
-        """Return a Gateway by its name, where the operator can see it."""
+    @property
+    def owner(self) -> Owner:
+        return Owner(name=self.key.name, namespace=self.key.namespace, uid=self.uid)
 
-    def children(self, kind: Kind, owner_uid: str) -> Iterable[Manifest]:
-        """Return the children of one kind that this owner controls."""
-
-    def observe(self, kind: Kind, manifest: Manifest) -> None:
-        """Take the answer to our own write in."""
-
-    def pods(self, key: Key) -> Iterable[Manifest]:
-        """Return the serving pods of an LLMDeployment."""
-
-    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        """Return the labels of every node that has GPUs."""
+    @property
+    def uid(self) -> str:
+        return str(self.stored["metadata"]["uid"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +88,8 @@ class Reconciler:
     memory: Memory
     settings: Settings
     now: Callable[[], datetime]
+    survey: Supplier | None = None
+    recorder: Recorder = field(default_factory=Recorder)
     renderings: Renderings = field(default_factory=Renderings)
 
     async def __call__(self, key: Key) -> float | None:
@@ -104,99 +101,112 @@ class Reconciler:
         if stored is None or "deletionTimestamp" in stored["metadata"]:
             return None
         before = parse_status(stored.get("status"))
-        new = before.observed_generation < 0 and self._observe(key, stored) is None
-        outcome = await self._step(key, stored, before)
+        new = before.observed_generation < 0 and self._children.observe(key, stored["metadata"]["uid"]) is None
+        outcome = await self._step(key, stored, before, new=new)
         if new and outcome.error is None and outcome.observed is not None:
             # Told when those that wait have their children too: in a burst every pod starts before any status is told.
             return 0.0
         if outcome.error is not None and outcome.error.__class__ is NotFound:
             return None  # the namespace or the object went away in between: garbage collection does the rest
-        generation = stored["metadata"]["generation"]
-        after = status(before, key.name, generation, outcome, self.now())
+        after = status(before, key.name, stored["metadata"]["generation"], outcome, self.now())
         if _dump(after) != _dump(before) and not await self._tell(key, stored, before, after):
             return CHANGED_MEANWHILE
-        if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
-            raise outcome.error
-        return None
+        return _next_visit(outcome)
 
-    async def _step(self, key: Key, stored: Manifest, before: LLMDeploymentStatus) -> Outcome:
-        spec: LLMDeploymentSpec | None = None
-        verdict: Plan | Infeasible | None = None
-        failure: OperatorError | None = None
+    @property
+    def _children(self) -> Children:
+        return Children(cluster=self.cluster, memory=self.memory)
+
+    async def _step(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, *, new: bool) -> Outcome:
         try:
             spec = _parse(stored)
-            verdict = servable(plan(spec, gather(spec, self.memory.gpu_nodes()), current=before.plan))
-            if isinstance(verdict, Plan):
-                await self._apply(key, stored, spec, verdict, first_pass=before.observed_generation < 0)
+            verdict = await self._plan(key, spec, before)
         except OperatorError as error:
-            failure = error
-        observed = self._observe(key, stored)
-        around = None
-        if spec is not None and isinstance(verdict, Plan):
-            around = self._features(key, stored, spec, verdict, observed)
-        return Outcome(verdict=verdict, observed=observed, features=around, error=failure)
+            return Outcome(observed=self._children.observe(key, stored["metadata"]["uid"]), error=error)
+        run = _Pass(key, stored, spec, before, keep_image_tag(self.settings, before.engine), new)
+        if isinstance(verdict, Plan):
+            return await self._serve(run, verdict)
+        return Outcome(verdict=verdict, observed=self._children.observe(key, run.uid))
 
-    async def _apply(
-        self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, *, first_pass: bool
-    ) -> None:
-        owner = Owner(name=key.name, namespace=key.namespace, uid=stored["metadata"]["uid"])
-        rendered = self.renderings.of(owner, spec, made, self.settings)
-        manifests = [one for one in rendered if self.memory.absence(CHILD_KINDS[one["kind"]]) is None]
-        if not first_pass and any(self._is_missing(manifest) for manifest in manifests):
-            await self._confirm(key, owner)
-        # Two autoscalers fight over one workload, and KEDA refuses a workload that has one: the old one goes first.
-        await prune(self.cluster, owner, manifests, self._owned(owner, AUTOSCALER_KINDS))
-        await apply(self.cluster, owner, manifests, self.memory.child, self.memory.observe, first_pass=first_pass)
-        floor = unscaled_floor(spec.scaling, frozenset(manifest["kind"] for manifest in manifests))
-        if floor is not None:
-            workloads = self._owned(owner, WORKLOAD_KINDS)
-            await hold_replicas(self.cluster, workloads, floor, self.memory.observe)
-        await prune(self.cluster, owner, manifests, self._owned(owner, KINDS))
+    async def _plan(self, key: Key, spec: LLMDeploymentSpec, before: LLMDeploymentStatus) -> Plan | Infeasible:
+        read = read_model_files(spec.model, await self._model_files(key, spec))
+        if isinstance(read, Infeasible):
+            return read
+        verdict = plan(spec, gather(spec, self.memory.gpu_nodes(), read), current=before.plan)
+        if isinstance(verdict, Plan) or verdict.reason is not Reason.NO_GPUS:
+            return verdict
+        return verdict if self.memory.readable_nodes() is not None else replace(verdict, message=NODES_UNREAD)
 
-    def _owned(self, owner: Owner, kinds: Iterable[Kind]) -> dict[Kind, list[Manifest]]:
-        return {kind: list(self.memory.children(kind, owner.uid)) for kind in kinds}
+    async def _model_files(self, key: Key, spec: LLMDeploymentSpec) -> Mapping[str, str] | None:
+        """Read the ConfigMap that the spec names, which is the user's and so not among what is watched."""
+        if spec.model.config_map_ref is None:
+            return None
+        found = await self.cluster.get(CONFIG_MAP, key.namespace, spec.model.config_map_ref.name)
+        return None if found is None else found.get("data") or {}
 
-    def _features(
-        self, key: Key, stored: Manifest, spec: LLMDeploymentSpec, made: Plan, observed: Observed | None
-    ) -> Features:
-        uid = stored["metadata"]["uid"]
-        seen = ((kind, self.memory.child(kind, key.namespace, key.name)) for kind in REPORTING_KINDS)
-        wanted = gateway_of(stored)
-        live = LiveObjects(
-            found={kind: child for kind, child in seen if child is not None and controller_uid(child) == uid},
-            absent={kind: why for kind in KINDS if (why := self.memory.absence(kind)) is not None},
-            gateway=None if wanted is None else self.memory.gateway(*wanted),
+    async def _serve(self, run: _Pass, made: Plan) -> Outcome:
+        """Bring the cluster to the plan, unless somebody has to agree first or wants it left alone."""
+        render = partial(self.renderings.of, run.owner, run.spec, made, run.settings)
+        running = self._children.observe(run.key, run.uid)
+        rollout = await self._rollout(run, made, render)
+        rendering = render(rollout)
+        if isinstance(rendering, Infeasible):
+            return Outcome(verdict=rendering, observed=running)
+        manifests = self._children.servable(rendering)
+        download = self._children.download_gate(run.owner, manifests)
+        if run.spec.paused:
+            withheld = differs(download.admitted, self.memory.child)
+            return self._observed(run, made, Outcome(verdict=made, paused=True, withheld=withheld))
+        if run.spec.plan_change_policy is PlanChangePolicy.REQUIRE_APPROVAL:
+            annotations = run.stored["metadata"].get("annotations", {})
+            replicas = running.wanted if running else 0
+            if pending := pending_plan(run.before.plan, made, annotations, rollout, replicas):
+                return Outcome(pending=pending, observed=running)
+        engine = engine_status(run.key.name, run.spec, made, run.settings, held(manifests, self.memory.child))
+        outcome = Outcome(verdict=made, engine=engine, rollout=rollout)
+        wanted = manifests if download.is_open else download.admitted
+        try:
+            first_pass = run.before.observed_generation < 0
+            await self._children.bring(
+                run.owner, run.spec, workload_kind(made), manifests, download, first_pass=first_pass
+            )
+            if not run.new:
+                outcome = replace(outcome, capacity=await self._forecast(run, made, wanted))
+        except OperatorError as error:
+            outcome = replace(outcome, error=error)
+        return self._observed(run, made, outcome)
+
+    async def _rollout(self, run: _Pass, made: Plan, render: Render) -> RolloutPlan:
+        kind = workload_kind(made)
+        live, running = (
+            self._children.workload(run.key, run.uid, kind),
+            self._children.observe(run.key, run.uid, (kind,)),
         )
-        return features(
-            name=key.name,
-            namespace=key.namespace,
-            spec=spec,
+        replicas = running.wanted if running else 0
+        return await self._forecaster.rollout(run.key, run.spec.rollout, run.before.rollout, live, replicas, render)
+
+    async def _forecast(self, run: _Pass, made: Plan, manifests: Sequence[Manifest]) -> Assessment | None:
+        observed = self._children.observe(run.key, run.uid, (workload_kind(made),))
+        return await self._forecaster.forecast(run.key, manifests, observed)
+
+    @property
+    def _forecaster(self) -> Forecaster:
+        return Forecaster(memory=self.memory, survey=self.survey)
+
+    def _observed(self, run: _Pass, made: Plan, outcome: Outcome) -> Outcome:
+        """Add what the cluster has now."""
+        kinds = WORKLOAD_KINDS if outcome.withheld else (workload_kind(made),)
+        observed = self._children.observe(run.key, run.uid, kinds)
+        around = features(
+            name=run.key.name,
+            namespace=run.key.namespace,
+            spec=run.spec,
             plan=made,
-            release=find_release(image_tag(spec, self.settings)),
-            live=live,
+            release=find_release(image_tag(run.spec, run.settings)),
+            live=self._children.around(run.key, run.uid, gateway_of(run.stored)),
             observed=observed,
         )
-
-    def _is_missing(self, manifest: Manifest) -> bool:
-        kind, metadata = CHILD_KINDS[manifest["kind"]], manifest["metadata"]
-        return self.memory.child(kind, metadata["namespace"], metadata["name"]) is None
-
-    async def _confirm(self, key: Key, owner: Owner) -> None:
-        """Read the object itself before a lost child is made again.
-
-        A watch can miss a deletion; then the children vanish because their owner did, and making them again would feed
-        the garbage collector for ever. Raises NotFound.
-        """
-        live = await self.cluster.get(LLM_DEPLOYMENT, key.namespace, key.name)
-        if live is None or live["metadata"]["uid"] != owner.uid:
-            self.memory.forget(key, owner.uid)
-            raise NotFound(f"LLMDeployment {key} of uid {owner.uid} does not exist any more", status=404)
-
-    def _observe(self, key: Key, stored: Manifest) -> Observed | None:
-        workload = self.memory.child(DEPLOYMENT, key.namespace, key.name)
-        if workload is not None and controller_uid(workload) != stored["metadata"]["uid"]:
-            workload = None
-        return observe(workload, list(self.memory.pods(key)))
+        return replace(outcome, observed=observed, features=around)
 
     async def _tell(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> bool:
         """Write the status; False when the object is not the version it was computed for any more."""
@@ -221,35 +231,8 @@ class Reconciler:
             return False
         self.memory.remember(written)
         for transition in transitions(before, after):
-            await self._post(key, metadata["uid"], transition)
+            await self.recorder.post(self.cluster, key, metadata["uid"], transition, self.now())
         return True
-
-    async def _post(self, key: Key, uid: str, transition: Transition) -> None:
-        stamp = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {
-            "apiVersion": EVENT.api_version,
-            "kind": EVENT.kind,
-            "metadata": {"generateName": f"{key.name}.", "namespace": key.namespace},
-            "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": key.name,
-                "namespace": key.namespace,
-                "uid": uid,
-            },
-            "type": transition.type,
-            "reason": transition.reason,
-            "message": transition.message[:1024],
-            "source": {"component": FIELD_MANAGER},
-            "reportingComponent": FIELD_MANAGER,
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-        }
-        try:
-            await self.cluster.create(EVENT, event)
-        except OperatorError:
-            return  # an event tells a story; losing one must not repeat the pass
 
 
 def gateway_of(stored: Manifest) -> tuple[str, str] | None:
@@ -262,6 +245,18 @@ def is_planned(stored: Manifest) -> bool:
     """Whether the stored status says that a plan is in force for the spec."""
     conditions = parse_status(stored.get("status")).conditions
     return any(c.type == ConditionType.PLANNED and c.status == "True" for c in conditions)
+
+
+def _next_visit(outcome: Outcome) -> float | None:
+    """Return the seconds until what stopped a pass is looked at again. Raises the error that the queue retries."""
+    if isinstance(outcome.error, (NameConflict, Leftover)):
+        return STRANGER_POLL
+    if outcome.error is not None and not isinstance(outcome.error, InvalidObject):
+        raise outcome.error
+    if isinstance(outcome.verdict, Infeasible) and outcome.verdict.reason in FILES_NOT_READ:
+        return MODEL_FILES_POLL
+    # Also when GPUs seemed free: the count may have been older than the pods that have taken them since.
+    return None if outcome.capacity in (None, PLACED) else CAPACITY_POLL
 
 
 def _parse(stored: Manifest) -> LLMDeploymentSpec:

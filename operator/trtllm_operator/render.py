@@ -18,15 +18,28 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trtllm_operator import engine, objects, strict_yaml
-from trtllm_operator.api import LLMDeploymentSpec
+from trtllm_operator.api import LLMDeploymentSpec, SecurityProfile
+from trtllm_operator.download_gate import awaiting
+from trtllm_operator.download_job import download_job
+from trtllm_operator.engine_overrides import EngineRefusal
 from trtllm_operator.engine_versions import find_release
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import API_VERSION, DIGEST_ANNOTATION, KIND
-from trtllm_operator.planned import Plan
+from trtllm_operator.planned import Infeasible, Plan
+from trtllm_operator.pod import image_tag, serving_pod
+from trtllm_operator.pod_security import HOST_PATH_VOLUMES, baseline_violations, restricted_violations
+from trtllm_operator.pod_storage import host_path_refusal
+from trtllm_operator.refusals import Reason
+from trtllm_operator.replica import worker_refusal
+from trtllm_operator.rollout import RolloutPlan, rollout_plan
 from trtllm_operator.settings import Settings
 from trtllm_operator.surroundings import surroundings
+from trtllm_operator.upgrade import inputs_digest, stamped
+from trtllm_operator.workload import pod_templates
 
 Manifest = dict[str, Any]
+
+Rendering = tuple[Manifest, ...] | Infeasible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +74,55 @@ def _environment() -> Environment:
     )
 
 
-def render(owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings) -> tuple[Manifest, ...]:
-    """Return the manifests that serve this plan, in the order they are applied.
+def render(
+    owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings, rollout: RolloutPlan | None = None
+) -> Rendering:
+    """Return the manifests that serve this plan, in the order they are applied, or why none may be.
 
-    An object that is not wanted is not rendered; pruning removes it.
+    An object that is not wanted is not rendered; pruning removes it. Without ``rollout`` nothing runs yet. No manifest
+    leaves here whose pod breaks the spec's Pod Security Standard.
     """
-    release = find_release(objects.image_tag(spec, settings))
-    run = engine.command(plan, spec.model.uri, release)
+    rollout = rollout or rollout_plan(spec.rollout)
+    release = find_release(image_tag(spec, settings))
+    run = engine.command(owner.name, spec, plan, release)
+    if isinstance(run, EngineRefusal):
+        return Infeasible(reason=run.reason, message=run.message, model=plan.model)
+    refusal = worker_refusal(plan) or host_path_refusal(spec, plan, settings)
+    if refusal is not None:
+        return refusal
+    pod = serving_pod(owner.name, spec, plan, run, settings)
     contexts = {
-        "ConfigMap": objects.config_map(owner.name, owner.namespace, run),
-        "Deployment": objects.deployment(owner.name, owner.namespace, spec, plan, run, settings),
+        "ConfigMap": objects.config_map(owner.name, owner.namespace, plan, run),
+        "PersistentVolumeClaim": objects.volume_claim(owner.name, owner.namespace, spec),
+        "Job": download_job(owner.name, owner.namespace, spec, plan, settings, pod),
+        "Deployment": objects.deployment(owner.name, owner.namespace, spec, plan, settings, pod, rollout.strategy),
+        "LeaderWorkerSet": objects.leader_worker_set(
+            owner.name, owner.namespace, owner.uid, spec, plan, pod, rollout.group_strategy
+        ),
         **surroundings(owner.name, owner.namespace, spec, plan, release, settings),
     }
-    return tuple(
-        _owned(_manifest(kind.kind, context), owner) for kind in KINDS if (context := contexts[kind.kind]) is not None
+    parsed = [_manifest(kind.kind, context) for kind in KINDS if (context := contexts[kind.kind]) is not None]
+    inputs = inputs_digest(spec, plan, image_tag(spec, settings))
+    manifests = tuple(_owned(manifest, owner) for manifest in stamped(awaiting(parsed), inputs))
+    return _insecure(manifests, spec, plan, settings) or manifests
+
+
+def _insecure(
+    manifests: tuple[Manifest, ...], spec: LLMDeploymentSpec, plan: Plan, settings: Settings
+) -> Infeasible | None:
+    """Refuse pods that break the spec's Pod Security Standard, but for what the administrator allows."""
+    restricted = spec.security_profile is SecurityProfile.RESTRICTED
+    violations = restricted_violations if restricted else baseline_violations
+    allowed = {HOST_PATH_VOLUMES} if settings.allow_host_path and not restricted else set()
+    templates = [template for manifest in manifests for template in pod_templates(manifest)]
+    broken = [found for pod in templates for found in violations(pod) if found.control not in allowed]
+    if not broken:
+        return None
+    told = "; ".join(f"{control}: {detail}" for control, detail in broken)
+    return Infeasible(
+        reason=Reason.POD_SECURITY_VIOLATION,
+        message=f"the pods would break {'Restricted' if restricted else 'Baseline'}: {told}",
+        model=plan.model,
     )
 
 
@@ -87,17 +135,21 @@ class Renderings:
 
     def __init__(self, limit: int = 512) -> None:
         self._limit = limit
-        self._known: OrderedDict[Owner, tuple[LLMDeploymentSpec, Plan, Settings, tuple[Manifest, ...]]] = OrderedDict()
+        self._known: OrderedDict[Owner, tuple[LLMDeploymentSpec, Plan, Settings, RolloutPlan, Rendering]] = (
+            OrderedDict()
+        )
 
-    def of(self, owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings) -> tuple[Manifest, ...]:
-        """Return the manifests; rendered when any input differs from the last time."""
+    def of(
+        self, owner: Owner, spec: LLMDeploymentSpec, plan: Plan, settings: Settings, rollout: RolloutPlan
+    ) -> Rendering:
+        """Return the manifests, or the refusal; rendered when any input differs from the last time."""
         known = self._known.pop(owner, None)
-        if known is None or known[:3] != (spec, plan, settings):
-            known = (spec, plan, settings, render(owner, spec, plan, settings))
+        if known is None or known[:4] != (spec, plan, settings, rollout):
+            known = (spec, plan, settings, rollout, render(owner, spec, plan, settings, rollout))
         self._known[owner] = known
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
-        return known[3]
+        return known[4]
 
 
 def parse(text: str) -> Manifest:
@@ -123,14 +175,19 @@ def _owned(manifest: Manifest, owner: Owner) -> Manifest:
         },
     }
     if owner.uid:
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": owner.name,
-                "uid": owner.uid,
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ]
+        metadata["ownerReferences"] = owner_references(owner)
     return {**manifest, "metadata": metadata}
+
+
+def owner_references(owner: Owner) -> list[dict[str, Any]]:
+    """Return the reference by which the owner controls a child."""
+    return [
+        {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]

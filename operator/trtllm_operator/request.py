@@ -25,8 +25,12 @@ _FP8_KV_CHECKPOINTS = (Dtype.FP8, Dtype.NVFP4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The planner's view of a spec: lengths in tokens, counts in GPUs per replica."""
+    """The planner's view of a spec: lengths in tokens, counts in GPUs per replica.
 
+    The pools that were gathered follow from ``product``; it is here because naming another one asks for another plan.
+    """
+
+    product: str | None
     count: int | None
     max_count: int | None
     interconnect: Interconnect
@@ -87,6 +91,7 @@ def request(spec: LLMDeploymentSpec, model: ModelFacts) -> Request:
     max_seq_len = stated or min(DEFAULT_MAX_SEQ_LEN, model.max_position_embeddings or DEFAULT_MAX_SEQ_LEN)
     percent = engine.kv_cache_free_gpu_memory_percent if engine else None
     return Request(
+        product=gpus.product if gpus else None,
         count=gpus.count if gpus else None,
         max_count=gpus.max_count if gpus else None,
         interconnect=(gpus and gpus.interconnect) or Interconnect.AUTO,

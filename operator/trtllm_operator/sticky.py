@@ -23,7 +23,8 @@ def keep(request: Request, model: ModelFacts, facts: Facts, current: PlanStatus)
     Memory is estimated anew, but what is served has proved that it fits: only an estimate that is wrong beyond its
     error gives the plan up.
     """
-    if current.id != plan_id(request, model, current.gpu_product):
+    named_another = request.product not in (None, current.gpu_product)
+    if named_another or current.id != plan_id(request, model, current.gpu_product):
         return None
     placed = _over_pools(request, facts) if request.pools else _on_one_pool(facts, current)
     if placed is None:

@@ -15,15 +15,14 @@ def surroundings(
     name: str, namespace: str, spec: LLMDeploymentSpec, plan: Plan, release: EngineRelease, settings: Settings
 ) -> Mapping[str, object | None]:
     """Return one context for each kind; None where the object is not wanted."""
-    nodes = plan.nodes
     return {
-        "Service": network.service(name, namespace, spec, nodes),
-        "NetworkPolicy": network.network_policy(name, namespace, spec, nodes),
-        "PodDisruptionBudget": disruption.disruption_budget(name, namespace, spec, nodes),
+        "Service": network.service(name, namespace, spec),
+        "NetworkPolicy": network.network_policy(name, namespace, spec, plan.nodes),
+        "PodDisruptionBudget": disruption.disruption_budget(name, namespace, spec, plan.nodes),
         "HorizontalPodAutoscaler": autoscaling.autoscaler(name, namespace, spec, plan, release, settings),
         "ScaledObject": autoscaling.scaled_object(name, namespace, spec, plan, release, settings),
-        "PodMonitor": monitoring.pod_monitor(name, namespace, spec, nodes),
+        "PodMonitor": monitoring.pod_monitor(name, namespace, spec),
         "Ingress": network.ingress(name, namespace, spec),
-        "InferencePool": network.inference_pool(name, namespace, spec, nodes),
+        "InferencePool": network.inference_pool(name, namespace, spec),
         "HTTPRoute": network.http_route(name, namespace, spec),
     }

@@ -96,6 +96,11 @@ class WorkQueue:
         """Runs that have begun and not ended."""
         return len(self._running)
 
+    @property
+    def retrying(self) -> int:
+        """Keys whose last run failed."""
+        return len(self._failures)
+
     def oldest_age(self, now: float) -> float:
         """Return the seconds the longest waiting key has waited for a worker, 0 when none waits."""
         return max((now - next(iter(keys.values())) for keys in self._ready.values()), default=0.0)
@@ -186,10 +191,11 @@ class WorkQueue:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = max(self._backoff(failures), getattr(error, "retry_after", None) or 0.0)
         told = "%s failed (%d in a row), next run in %.1f s: %s"
+        fields = {"key": str(key), "failures": failures}
         if isinstance(error, self._expected):
-            logger.warning(told, key, failures, pause, error)
+            logger.warning(told, key, failures, pause, error, extra=fields)
         else:
-            logger.error(told, key, failures, pause, error, exc_info=error)
+            logger.error(told, key, failures, pause, error, exc_info=error, extra=fields)
         if key in self._urgent:
             return
         self._held[key] = self._clock.time() + pause

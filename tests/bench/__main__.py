@@ -42,6 +42,14 @@ def main(objects: Sequence[int], profile: Path | None) -> None:
     click.echo(_table(runs))
 
 
+def _as_installed(directory: Path) -> Path:
+    """Return a directory that hides the client library: kopf imports it where it is, and an installation has none."""
+    modules = directory / "installed"
+    modules.mkdir(exist_ok=True)
+    (modules / "kubernetes.py").write_text('raise ImportError("no part of an installation")\n', encoding="utf-8")
+    return modules
+
+
 def _run(sandbox: Sandbox, directory: Path, count: int, profile: Path | None) -> Figures:
     kubectl = Kubectl(sandbox, sandbox.kubeconfig)
     bare, ours = f"bare-{count}", f"operator-{count}"
@@ -50,7 +58,8 @@ def _run(sandbox: Sandbox, directory: Path, count: int, profile: Path | None) ->
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(sandbox.service_account_kubeconfig(OPERATOR_NAMESPACE, ACCOUNT), encoding="utf-8")
     prefix = (sys.executable, "-m", "cProfile", "-o", str(profile)) if profile else (sys.executable,)
-    operator = OperatorProcess(kubeconfig, ours, directory / f"{count}.log", python=prefix)
+    log, sources = directory / f"{count}.log", (_as_installed(directory),)
+    operator = OperatorProcess(kubeconfig, ours, log, python=prefix, sources=sources)
 
     async def play() -> Figures:
         client, bare_client = (Client(Connection.from_kubeconfig(path)) for path in (sandbox.kubeconfig, kubeconfig))

@@ -7,7 +7,8 @@ from typing import Any
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.gather import gather, labels_of
 from trtllm_operator.hardware import NodeGroup
-from trtllm_operator.plan import Plan, plan
+from trtllm_operator.plan import plan
+from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.render import Owner, render
 from trtllm_operator.settings import Settings
 
@@ -42,4 +43,7 @@ def children(namespace: str, name: str, tag: str = FIRST_TAG) -> tuple[Manifest,
     if not isinstance(verdict, Plan):
         raise TypeError(verdict)
     # An owner that does not exist: nobody collects garbage during the run.
-    return render(Owner(name=name, namespace=namespace, uid="0" * 36), spec, verdict, Settings())
+    rendered = render(Owner(name=name, namespace=namespace, uid="0" * 36), spec, verdict, Settings())
+    if isinstance(rendered, Infeasible):
+        raise TypeError(rendered)
+    return rendered

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from chart_values import AWAITED, VALUES
+import trtllm_operator
+from chart_values import VALUES
 from control_plane import Cluster, Manifest, Namespace, wait_until
 from helm import CRD, LLM_DEPLOYMENT_CHART, OPERATOR_CHART, RELEASE, SYSTEM, Helm
 from operator_process import running_operator
-from support import specs
-from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT
-from trtllm_operator.rbac import namespaced_rules, rules
+from support import inputs
+from trtllm_operator import __version__
+from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT, Kind
+from trtllm_operator.naming import NAME_LABEL
+from trtllm_operator.rbac import leader_rules, namespaced_rules, rules
 from trtllm_operator.sandbox import ADDONS
 
 pytestmark = pytest.mark.component
@@ -61,6 +65,47 @@ def test_a_served_model_lives_through_every_change_of_the_release(
         team.kubectl("scale", "llmd", "llama", "--replicas=2")
         wait_until(lambda: team.get("llmd", "llama")["status"].get("ready") == "2/2")
     assert before.items() <= _uids(team).items()
+
+
+def _next_release(directory: Path) -> Path:
+    """Return a source root with a release 9.9.9 of the operator, which renders other probes and other engine files."""
+    package = directory / "next" / "trtllm_operator"
+    shutil.copytree(Path(trtllm_operator.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in (
+        ("__init__.py", __version__, "9.9.9"),
+        ("templates/_pod.yaml.j2", "failureThreshold: 6", "failureThreshold: 60"),
+        ("naming.py", 'f"{name}-engine', 'f"{name}-engines'),
+    ):
+        text = (package / file).read_text(encoding="utf-8")
+        assert old in text, (file, old)
+        (package / file).write_text(text.replace(old, new), encoding="utf-8")
+    return package.parent
+
+
+def test_another_release_of_the_operator_restarts_no_pod(
+    bare: Cluster, release: Helm, team: Namespace, tmp_path: Path
+) -> None:
+    """The next release is this one with other templates; what differs comes with the next edit of the model."""
+    _install(release)
+    with running_operator(bare, SYSTEM, RELEASE, tmp_path):
+        team.deploy()
+        team.ready()
+    before, deployment = _uids(team), team.get("deployment", "llama")
+    with running_operator(bare, SYSTEM, RELEASE, tmp_path, source=_next_release(tmp_path)):
+        told = wait_until(lambda: team.get("llmd", "llama")["status"]["engine"].get("warnings"))
+        assert "trtllm-operator 0.1.0 rendered them" in told[0]
+        team.kubectl("scale", "llmd", "llama", "--replicas=2")
+        wait_until(lambda: team.get("llmd", "llama")["status"].get("ready") == "2/2")
+        assert before.items() <= _uids(team).items()
+        assert team.get("deployment", "llama")["spec"]["template"] == deployment["spec"]["template"]
+        team.deploy(replicas=2, podMetadata={"annotations": {"asked": "for"}})
+        wait_until(lambda: _probe(team)["failureThreshold"] == 60, what=lambda: str(_probe(team)))
+        wait_until(lambda: "warnings" not in team.get("llmd", "llama")["status"]["engine"])
+
+
+def _probe(team: Namespace) -> Manifest:
+    pod = team.get("deployment", "llama")["spec"]["template"]["spec"]
+    return dict(pod["containers"][0]["livenessProbe"])
 
 
 def test_without_keep_the_objects_go_with_the_release(
@@ -156,27 +201,50 @@ def test_every_right_is_used_and_none_is_missing(bare: Cluster, release: Helm, t
     for addon in ADDONS:
         bare.sandbox.install(addon)
     _install(release)
+    bare.kubectl("delete", "leases", "--all", f"--namespace={SYSTEM}")  # an earlier installation's, which would be kept
     start = len(bare.audit())
     with running_operator(bare, SYSTEM, RELEASE, tmp_path):
-        for parameter in specs():
+        for parameter in inputs():
             (wanted,) = parameter.values
             team.deploy(wanted["metadata"]["name"], **wanted["spec"])
         for kind in KINDS:
-            child = wait_until(lambda kind=kind: team.list(kind.plural, selector=OURS), what=lambda k=kind: k.plural)[0]
-            team.kubectl("delete", kind.plural, child["metadata"]["name"])
-            wait_until(lambda kind=kind, child=child: team.find(kind.kind, child["metadata"]["name"]))
+            child = wait_until(lambda kind=kind: _applied(team, kind), what=lambda k=kind: k.plural)
+            lost = _removable(team, kind)
+            team.kubectl("delete", kind.plural, lost)
+            wait_until(lambda kind=kind, lost=lost: team.find(kind.kind, lost))
             team.apply(_impostor(child))
             wait_until(lambda kind=kind: team.find(kind.kind, "impostor") is None)
         wait_until(lambda: _granted() <= _used(bare, start), what=lambda: f"{_granted() - _used(bare, start)}")
     assert _refused(bare, start) == []
 
 
+def _applied(team: Namespace, kind: Kind) -> Manifest | None:
+    """Return a child of an LLMDeployment that does not wait for its model: nothing is deleted while it does."""
+    for child in team.list(kind.plural, selector=OURS):
+        conditions = team.get("llmd", child["metadata"]["labels"][NAME_LABEL])["status"]["conditions"]
+        if any(found["type"] == "ModelReady" and found["status"] == "True" for found in conditions):
+            return child
+    return None
+
+
+def _removable(team: Namespace, kind: Kind) -> str:
+    """Return a child that goes when it is deleted: a claim stays while a pod that has a node uses it."""
+    children = team.list(kind.plural, selector=OURS)
+    unused = [child for child in children if child.get("status", {}).get("phase") != "Bound"]
+    return str(unused[0]["metadata"]["name"])
+
+
 def _impostor(child: Manifest) -> Manifest:
     """A copy under another name, which the operator takes for a child it no longer wants."""
     kept = {key: child["metadata"][key] for key in ("labels", "ownerReferences", "namespace")}
     spec = {key: value for key, value in child.items() if key not in ("metadata", "status")}
+    if child["kind"] == "Job":
+        del spec["spec"]["selector"], spec["spec"]["template"]["metadata"]["labels"]
     if child["kind"] == "Service":
         spec["spec"] = {key: value for key, value in spec["spec"].items() if not key.startswith("clusterIP")}
+    if child["kind"] == "Job":
+        template = {**spec["spec"]["template"], "metadata": {}}
+        spec["spec"] = {key: value for key, value in spec["spec"].items() if key != "selector"} | {"template": template}
     return {"apiVersion": _api_version(child["kind"]), **spec, "metadata": {**kept, "name": "impostor"}}
 
 
@@ -202,7 +270,7 @@ def _granted() -> set[Right]:
     """Every right but the one on finalizers, which an admission plugin asks for and no request shows."""
     return {
         (group, resource, verb)
-        for rule in rules()
+        for rule in (*rules(), *leader_rules())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -210,7 +278,7 @@ def _granted() -> set[Right]:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if VALUES[name] not in [v for _, v in AWAITED.values()]])
+@pytest.mark.parametrize("name", VALUES)
 def test_no_field_is_unknown_to_the_api_server(bare: Cluster, release: Helm, name: str, tmp_path: Path) -> None:
     arguments = ("template", RELEASE, str(OPERATOR_CHART), f"--namespace={SYSTEM}", "--skip-schema-validation")
     rendered = [m for m in yaml.safe_load_all(release(*arguments, values=VALUES[name])) if m["kind"] != "PodMonitor"]

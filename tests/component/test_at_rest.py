@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from control_plane import Cluster, Namespace, wait_until
+from control_plane import Cluster, Manifest, Namespace, wait_until
 from support import specs
+from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT, POD
 
 pytestmark = pytest.mark.component
 
 OPERATOR = "system:serviceaccount:trtllm-operator-system:trtllm-operator"
+STILL_SECONDS = 30
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
@@ -63,12 +66,19 @@ def _deploy_every_kind(namespace: Namespace) -> None:
         namespace.deploy(wanted["metadata"]["name"], **{**spec, "disruption": None})
 
 
+def _looked_at(autoscaler: Manifest) -> bool:
+    """Whether its controller, which comes round every 15 s, has told of the load: what it says is for the status."""
+    told = autoscaler.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "ScalingActive" for condition in told)
+
+
 def test_a_restart_writes_nothing(cluster: Cluster, namespace: Namespace) -> None:
     for number in range(5):
         namespace.deploy(f"llama-{number}", scaling={"maxReplicas": 2} if number % 2 else None)
     _deploy_every_kind(namespace)
     for number in range(5):
         namespace.ready(f"llama-{number}")
+    wait_until(lambda: all(_looked_at(autoscaler) for autoscaler in namespace.list("hpa")), seconds=60)
     _settled(cluster)
     before = _writes_in(namespace)
     cluster.sandbox.stop_component("operator")
@@ -118,3 +128,35 @@ def test_no_request_of_the_operator_was_forbidden(cluster: Cluster) -> None:
         and "because it is being terminated" not in entry["responseStatus"].get("message", "")
     ]
     assert forbidden == []
+
+
+@pytest.mark.scenario
+def test_nothing_changes_for_thirty_seconds(cluster: Cluster, namespace: Namespace) -> None:
+    for number in range(3):
+        namespace.deploy(f"llama-{number}")
+    _deploy_every_kind(namespace)
+    namespace.deploy("refused", model={"uri": "hf://acme/secret"})
+    for number in range(3):
+        namespace.ready(f"llama-{number}")
+    namespace.until_reason("ModelSizeUnknown", name="refused")
+    wait_until(lambda: all(_has_looked_at_the_load(hpa) for hpa in namespace.list("hpa")), seconds=90)
+    _settled(cluster)
+    before, deadline = _versions(namespace), time.monotonic() + STILL_SECONDS
+    assert len(before) > len(specs())
+    while time.monotonic() < deadline:
+        assert _versions(namespace) == before
+
+
+def _has_looked_at_the_load(autoscaler: Manifest) -> bool:
+    """Whether the autoscaler's controller has told all it will tell; it takes a look every 15 seconds."""
+    conditions = autoscaler["status"].get("conditions", ())
+    return any(condition["type"] == "ScalingActive" for condition in conditions)
+
+
+def _versions(namespace: Namespace) -> dict[tuple[str, str], str]:
+    """Return the resourceVersion of every LLMDeployment, of what was made for it, and of its pods."""
+    kinds = [kind.plural for kind in (LLM_DEPLOYMENT, *KINDS, POD)]
+    return {
+        (manifest["kind"], manifest["metadata"]["name"]): manifest["metadata"]["resourceVersion"]
+        for manifest in namespace.list(*kinds)
+    }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from control_plane import Cluster, Namespace, wait_until
-from support import ROOT, examples
+from control_plane import Cluster, Namespace, config_map_name, wait_until
+from support import ROOT
 from trtllm_operator.cli import main
 from trtllm_operator.kinds import KINDS
+from trtllm_operator.naming import DIGEST_ANNOTATION, KIND, key_secret_name
 
 pytestmark = pytest.mark.component
 
@@ -27,8 +30,8 @@ def test_the_first_example_ends_in_a_scheduled_pod(namespace: Namespace) -> None
     assert pod["spec"]["nodeName"].startswith("gpu-")
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "4"}
     for kind in ("deployment", "service", "configmap"):
-        name = "llama-70b-engine" if kind == "configmap" else "llama-70b"
-        owner = namespace.get(kind, name)["metadata"]["ownerReferences"][0]
+        (child,) = namespace.list(f"{kind}s", selector="trtllm.dev/name=llama-70b")
+        owner = child["metadata"]["ownerReferences"][0]
         assert (owner["kind"], owner["controller"]) == ("LLMDeployment", True)
 
     story = namespace.kubectl("describe", "llmd", "llama-70b")
@@ -60,7 +63,7 @@ def test_deleted_with_the_operator_stopped(cluster: Cluster, namespace: Namespac
 
 
 def _children(namespace: Namespace) -> list[str]:
-    kinds = ("deployments", "services", "configmaps", "hpa", "pods")
+    kinds = (*(kind.plural for kind in KINDS), "pods")
     return [child["kind"] for child in namespace.list(*kinds, selector="trtllm.dev/name=llama")]
 
 
@@ -68,7 +71,7 @@ def _children(namespace: Namespace) -> list[str]:
 def test_a_deleted_child_comes_back(namespace: Namespace, kind: str) -> None:
     namespace.deploy(scaling={"maxReplicas": 2})
     namespace.ready()
-    name = "llama-engine" if kind == "configmap" else "llama"
+    name = config_map_name(scaling={"maxReplicas": 2}) if kind == "configmap" else "llama"
     uid = namespace.get(kind, name)["metadata"]["uid"]
     namespace.kubectl("delete", kind, name, "--wait=false")
     wait_until(lambda: _uid(namespace, kind, name) not in (None, uid))
@@ -87,7 +90,7 @@ def _uid(namespace: Namespace, kind: str, name: str) -> str | None:
         ("deployment", "llama", ["spec", "replicas"], 3),
         ("service", "llama", ["spec", "ports", 0, "port"], 9000),
         ("service", "llama", ["spec", "selector"], {"app": "evil"}),
-        ("configmap", "llama-engine", ["data", "engine.json"], "{}"),
+        ("configmap", config_map_name(), ["data", "engine.json"], "{}"),
         ("deployment", "llama", ["metadata", "labels", "trtllm.dev/name"], "other"),
     ],
 )
@@ -133,27 +136,41 @@ def test_what_others_add_stays(namespace: Namespace) -> None:
     assert namespace.get("service", "llama")["metadata"]["labels"]["team"] == "search"
 
 
-@pytest.mark.parametrize("example", examples())
-def test_render_prints_what_the_operator_applies(namespace: Namespace, example: dict[str, Any], tmp_path: Any) -> None:
-    file = tmp_path / "example.yaml"
-    file.write_text(yaml.safe_dump(example))
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("[0-9]*.yaml")), ids=lambda path: path.stem)
+def test_render_prints_what_the_operator_applies(namespace: Namespace, path: Path) -> None:
+    (name,) = (each["metadata"]["name"] for each in yaml.safe_load_all(path.read_text()) if each["kind"] == KIND)
     nodes = "2x8xNVIDIA-H100-80GB-HBM3"
-    printed = CliRunner().invoke(main, ["render", "-f", str(file), "--nodes", nodes, "-n", namespace.name])
-    namespace.apply(example)
+    printed = CliRunner().invoke(main, ["render", "-f", str(path), "--nodes", nodes, "-n", namespace.name])
+    namespace.kubectl("apply", f"--filename={path}")
     if printed.exit_code == 3:
         reason, message = printed.stderr.strip().split(": ", 1)
-        assert namespace.until_reason(reason, "Planned", example["metadata"]["name"])["message"] == message
+        assert namespace.until_reason(reason, "Planned", name)["message"] == message
     else:
-        namespace.until_reason("PlanSelected", "Planned", example["metadata"]["name"])
+        namespace.until_reason("PlanSelected", "Planned", name)
     rendered = list(yaml.safe_load_all(printed.stdout))
     for manifest in rendered:
         assert namespace.cluster.refusal(manifest, namespace.name) is None
         live = wait_until(lambda kind=manifest["kind"], name=manifest["metadata"]["name"]: namespace.find(kind, name))
-        assert _is_part_of(manifest, live)
+        assert _is_part_of(_of_object(manifest, namespace.get("llmd", name)), live)
     names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered}
     ours = "app.kubernetes.io/managed-by=trtllm-operator"
     owned = namespace.list(*(kind.plural for kind in KINDS), selector=ours)
     assert {(child["kind"], child["metadata"]["name"]) for child in owned} == names
+
+
+def _of_object(manifest: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest rendered offline as it is for a stored object: the Secret of its pods has the uid in its name.
+
+    The digest covers that name, and is left out where the name occurs.
+    """
+    metadata = stored["metadata"]
+    offline, live = (json.dumps(key_secret_name(metadata["name"], uid)) for uid in ("", metadata["uid"]))
+    text = json.dumps(manifest)
+    if offline not in text:
+        return manifest
+    known: dict[str, Any] = json.loads(text.replace(offline, live))
+    del known["metadata"]["annotations"][DIGEST_ANNOTATION]
+    return known
 
 
 def _is_part_of(part: Any, whole: Any) -> bool:

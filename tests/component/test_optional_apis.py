@@ -72,3 +72,14 @@ def test_what_waits_for_an_api_is_made_when_the_api_comes(bare: Sandbox, namespa
     wait_until(lambda: not namespace.condition("ExposureReady"), what=lambda: str(namespace.get("llmd", "llama")))
     for kind in ("scaledobject", "httproute", "inferencepool"):
         wait_until(lambda kind=kind: not namespace.find(kind, "llama"), what=lambda kind=kind: f"{kind} stays")
+
+
+def test_a_model_that_needs_several_nodes_waits_for_their_api(bare: Sandbox, namespace: Namespace) -> None:
+    namespace.deploy(model={"uri": "hf://meta-llama/Llama-3.1-405B-Instruct"}, dtype="bfloat16", gpus={"count": 16})
+    told = namespace.until_reason("APIMissing")
+    assert "leaderworkersets.leaderworkerset.x-k8s.io" in told["message"]
+    assert namespace.condition("Stalled")["status"] == "True"
+    assert namespace.find("service", "llama"), "what needs no such API is there"
+    bare.install("lws")
+    wait_until(lambda: namespace.find("leaderworkerset", "llama"), ARRIVAL, what=lambda: str(namespace.condition()))
+    namespace.ready()

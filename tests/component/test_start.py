@@ -45,7 +45,7 @@ def test_the_operator_waits_for_the_crd_and_stops_when_told(empty: Cluster) -> N
     ) as operator:
         try:
             wait_until(lambda: _answer(f"{probes}/readyz")[0] == 503)
-            assert "not listed yet" in _answer(f"{probes}/readyz")[1]
+            assert "llmdeployments.trtllm.dev is not served" in _answer(f"{probes}/readyz")[1]
             assert _answer(f"{probes}/healthz") == (200, "ok\n")
             items = manifests("trtllm-operator-system")
             empty.kubectl(

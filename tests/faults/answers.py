@@ -18,6 +18,8 @@ _KEPT = ("content-type", "retry-after", "warning", "content-encoding")
 
 def reset(transport: asyncio.Transport) -> None:
     """Close with RST: a FIN would be the polite end of the stream."""
+    if transport.is_closing():
+        return
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None:
         with contextlib.suppress(OSError):

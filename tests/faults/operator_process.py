@@ -30,9 +30,10 @@ class OperatorProcess:
         kubeconfig: Path,
         namespace: str,
         log: Path,
-        *,
+        *arguments: str,
         name: str = "operator",
         python: Sequence[str] = (sys.executable,),
+        sources: Sequence[Path] = (),
     ) -> None:
         self._log = log
         (port,) = free_ports(1)
@@ -40,8 +41,10 @@ class OperatorProcess:
         self._command = [
             *(*python, "-m", "trtllm_operator", "run"),
             *(f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", f"--port={port}"),
+            *arguments,
         ]
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "POD_ID": name}
+        path = os.pathsep.join(map(str, (*sources, ROOT / "operator")))
+        self._environment = {**os.environ, "PYTHONPATH": path, "POD_ID": name}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -17,7 +17,7 @@ from control_plane import Manifest, wait_until
 from faults.stand import Scene
 from faults.trace import Place
 from trtllm_operator.findings import FeatureReason
-from trtllm_operator.kinds import KINDS
+from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT, SECRET, WORKLOAD_KINDS
 from trtllm_operator.naming import (
     DIGEST_ANNOTATION,
     FIELD_MANAGER,
@@ -26,9 +26,10 @@ from trtllm_operator.naming import (
     NAME_LABEL,
     REPAIR_MANAGER,
     REPLICAS_MANAGER,
+    key_secret_name,
 )
-from trtllm_operator.observe import ProblemReason
 from trtllm_operator.plan import Reason
+from trtllm_operator.pod_problems import ProblemReason
 from trtllm_operator.status import StatusReason
 
 MEMORY_LIMIT = 150 * 2**20
@@ -39,8 +40,14 @@ _RETRIED = re.compile(r"kopf\._cogs\S*: Request attempt #\d+/\d+ failed; will re
 
 _DIRTY = re.compile(r"Traceback|Task exception was never retrieved| (?:ERROR|CRITICAL) ")
 _SERVER_SET = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
-_CHILD_KINDS = frozenset(kind.kind for kind in KINDS)
+_MADE = (*KINDS, SECRET)
+_CHILD_KINDS = frozenset(kind.kind for kind in _MADE)
+_HISTORY = ("capacity", "lastFailure", "rollout")
+"""Parts of a status that tell what was counted, decided and survived on the way."""
 _MANAGERS = {FIELD_MANAGER, REPLICAS_MANAGER, REPAIR_MANAGER}
+_PASSING = ("clusterIP", "clusterIPs", "rolloutStrategy", "strategy")
+"""Parts of a spec that the API server chooses, or that were decided for the last edit."""
+
 _REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -115,7 +122,8 @@ def snapshot(scene: Scene, name: str) -> Manifest:
     serving = scene.namespace.list("pods", selector=f"{NAME_LABEL}={name}")
     pods = [pod for pod in serving if "deletionTimestamp" not in pod["metadata"]]
     state = {"LLMDeployment": {"status": _undated(stored["status"])}, "pods": len(pods), **children}
-    told: Manifest = json.loads(json.dumps(state, sort_keys=True).replace(scene.namespace.name, "NAMESPACE"))
+    text = json.dumps(state, sort_keys=True).replace(scene.namespace.name, "NAMESPACE")
+    told: Manifest = json.loads(text.replace(key_secret_name(name, uid), key_secret_name(name, "UID")))
     return told
 
 
@@ -133,7 +141,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def _end_state(scene: Scene, expectation: Expectation) -> None:
     name = expectation.name
     spec = scene.namespace.get("llmd", name)["spec"]
-    wanted = scene.stand.reference(name, spec, snapshot)
+    wanted = scene.stand.reference(name, spec, snapshot, ready=expectation.ready)
     found = [
         line
         for line in differences(snapshot(scene, name), wanted)
@@ -148,7 +156,7 @@ def _creates_and_deletes(scene: Scene, expectation: Expectation) -> None:
     created, deleted = Counter[Place](), Counter[Place]()
     for entry in scene.audit_writes():
         reference, code = entry["objectRef"], entry.get("responseStatus", {}).get("code")
-        if reference.get("subresource") or reference["resource"] == "events":
+        if reference.get("subresource") or reference["resource"] in ("events", "leases"):
             continue
         place = _KIND_OF[reference["resource"]], reference.get("name", "")
         if entry["verb"] in ("create", "patch") and code == 201:
@@ -157,11 +165,13 @@ def _creates_and_deletes(scene: Scene, expectation: Expectation) -> None:
             deleted[place] += 1
     uid = scene.namespace.get("llmd", expectation.name)["metadata"]["uid"]
     once = {(child["kind"], child["metadata"]["name"]): 1 for child in _children(scene) if uid in _owners(child)}
-    assert dict(created) == {**once, **expectation.recreated}, "O2: creates"
-    assert dict(deleted) == dict(expectation.deleted), "O2: deletes"
+    # A ConfigMap is named by its content, so each template that was edited away had one of its own.
+    former = {p: 1 for p in created if p[0] == "ConfigMap" and p not in {**once, **expectation.recreated}}
+    assert dict(created) == {**once, **former, **expectation.recreated}, "O2: creates"
+    assert dict(deleted) == {**former, **expectation.deleted}, "O2: deletes"
 
 
-_KIND_OF = {kind.plural: kind.kind for kind in KINDS} | {"llmdeployments": "LLMDeployment"}
+_KIND_OF = {kind.plural: kind.kind for kind in (*_MADE, LLM_DEPLOYMENT)}
 
 
 def _no_orphans(scene: Scene) -> None:
@@ -174,11 +184,13 @@ def _clean_log(scene: Scene, expectation: Expectation) -> None:
     allowed = re.compile(expectation.log) if expectation.log else None
     dirty = [
         line
-        for line in scene.operator.log.splitlines()
+        for replica in scene.replicas
+        for line in replica.process.log.splitlines()
         if _DIRTY.search(line) and not _RETRIED.search(line) and not (allowed and allowed.search(line))
     ]
     assert dirty == [], "O5: the log"
-    assert scene.operator.rss < MEMORY_LIMIT, f"O5: {scene.operator.rss} bytes"
+    memory = {replica.name: replica.process.rss for replica in scene.replicas}
+    assert max(memory.values()) < MEMORY_LIMIT, f"O5: bytes held: {memory}"
 
 
 def _truthful_status(scene: Scene, expectation: Expectation) -> None:
@@ -221,16 +233,19 @@ def _is_current(stored: Manifest) -> bool:
 
 
 def _is_served(stored: Manifest, world: Mapping[Place, Manifest]) -> bool:
-    """Whether the Deployment is there and every replica of its newest generation is available."""
-    deployment = world.get(("Deployment", stored["metadata"]["name"]))
-    if deployment is None or stored["metadata"]["uid"] not in _owners(deployment):
-        return False
-    if ("Service", stored["metadata"]["name"]) not in world:
-        return False
-    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
-    return bool(seen and updated == wanted and available == wanted)
+    """Whether the Service is there and a workload of which every replica is of its newest generation and ready."""
+    name, uid = stored["metadata"]["name"], stored["metadata"]["uid"]
+    workloads = (world.get((kind.kind, name)) for kind in WORKLOAD_KINDS)
+    ours = [workload for workload in workloads if workload is not None and uid in _owners(workload)]
+    return ("Service", name) in world and any(is_settled(workload) for workload in ours)
+
+
+def is_settled(workload: Manifest) -> bool:
+    """Whether every replica of a Deployment or a LeaderWorkerSet is of its newest generation and ready."""
+    status, wanted = workload.get("status", {}), workload["spec"].get("replicas", 1)
+    # An available pod of a Deployment is a ready one here: minReadySeconds is 0.
+    counted = {status.get(key, 0) for key in ("updatedReplicas", "readyReplicas")}
+    return counted == {wanted} and status.get("observedGeneration", 0) >= workload["metadata"]["generation"]
 
 
 def _untouched(scene: Scene) -> None:
@@ -261,10 +276,9 @@ def _available(scene: Scene, expectation: Expectation) -> None:
     if expectation.available is None:
         return
     reached = False
-    for happening in scene.trace.happenings:
-        if happening.place != ("Deployment", expectation.name) or happening.deleted:
-            continue
-        available = happening.manifest.get("status", {}).get("availableReplicas", 0)
+    for _, world in scene.trace.states():
+        workloads = (world.get((kind.kind, expectation.name), {}) for kind in WORKLOAD_KINDS)
+        available = sum(workload.get("status", {}).get("readyReplicas", 0) for workload in workloads)
         reached = reached or available >= expectation.available
         assert not reached or available >= expectation.available, f"O9: {available} available"
     assert reached, f"O9: {expectation.available} were never available"
@@ -295,11 +309,11 @@ def _told(entries: Iterable[Manifest]) -> list[str]:
 
 
 def _children(scene: Scene) -> list[Manifest]:
-    return scene.namespace.list(*(kind.plural for kind in KINDS))
+    return scene.namespace.list(*(kind.plural for kind in _MADE))
 
 
 def _managed(scene: Scene) -> list[Manifest]:
-    return scene.namespace.list(*(kind.plural for kind in KINDS), selector=f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+    return scene.namespace.list(*(kind.plural for kind in _MADE), selector=f"{MANAGED_BY_LABEL}={MANAGED_BY}")
 
 
 def _references(manifest: Manifest) -> list[Manifest]:
@@ -329,15 +343,17 @@ def _masked(child: Manifest, owner: str) -> Manifest:
     annotations.pop(_REVISION, None)
     if DIGEST_ANNOTATION in annotations:
         annotations[DIGEST_ANNOTATION] = "DIGEST"  # it covers the namespace
-    spec = {key: value for key, value in (bare.get("spec") or {}).items() if key not in ("clusterIP", "clusterIPs")}
+    spec = {key: value for key, value in (bare.get("spec") or {}).items() if key not in _PASSING}
     told = {**bare, "spec": spec, "metadata": {**bare["metadata"], "annotations": annotations}}
+    if child["kind"] == SECRET.kind:
+        told["data"] = sorted(bare["data"])  # a key is random
     masked: Manifest = json.loads(json.dumps(told).replace(owner, "OWNER"))
     return masked
 
 
 def _undated(status: Manifest) -> Manifest:
-    """Return a status without times and generations: an object that was edited is older than a fresh one."""
-    undated = ("lastTransitionTime", "observedGeneration")
+    """Return a status without times, generations and history: an object that was edited is older than a fresh one."""
+    undated = ("lastTransitionTime", "observedGeneration", *_HISTORY)
     conditions = {
         condition["type"]: {key: value for key, value in condition.items() if key not in undated}
         for condition in status.get("conditions", [])

@@ -41,7 +41,7 @@ from faults.rules import (
 )
 from trtllm_operator.sandbox.pki import write_pki
 
-_NOT_FORWARDED = {"host", "content-length", "transfer-encoding", "connection"}
+_NOT_FORWARDED = {"host", "content-length", "transfer-encoding", "connection", "user-agent"}
 _LONGEST_LINE = 16 * 2**20
 _GARBAGE = b"<html>not JSON"
 
@@ -80,11 +80,12 @@ class Exchange:
 class Proxy:
     """One proxy for one operator. All methods are for its own event loop, but ``arm``, ``exchanges`` and ``lists``."""
 
-    def __init__(self, upstream: str, tls: ssl.SSLContext, pki: Path) -> None:
+    def __init__(self, upstream: str, tls: ssl.SSLContext, pki: Path, *, user_agent: str) -> None:
         self.exchanges: list[Exchange] = []
         self.lists: defaultdict[str, list[bytes]] = defaultdict(list)
         self.kill: Callable[[], None] = lambda: None
         self.pki = pki
+        self._user_agent = user_agent
         self._upstream = URL(upstream)
         self._upstream_tls = tls
         self._armed: list[Armed] = []
@@ -273,6 +274,7 @@ class Proxy:
     def _ask(self, http: web.Request, body: bytes) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._session is not None
         headers = {key: value for key, value in http.headers.items() if key.lower() not in _NOT_FORWARDED}
+        headers["User-Agent"] = self._user_agent
         url = self._upstream.join(URL(http.raw_path, encoded=True))
         return self._session.request(http.method, url, data=body or None, headers=headers, allow_redirects=False)
 

@@ -7,22 +7,25 @@ import base64
 import json
 import os
 import ssl
+import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from control_plane import Cluster, Manifest, Namespace, fresh_namespace, wait_until
+from control_plane import Cluster, Manifest, Namespace, an_llm_deployment, fresh_namespace, wait_until
 from faults.operator_process import OperatorProcess
 from faults.proxy import Armed, Proxy
 from faults.rules import WRITES, EventFault, On, RequestFault, Rule
 from faults.trace import Trace
 from trtllm_operator.connection import Connection
+from trtllm_operator.kinds import LEASE
+from trtllm_operator.rbac import LEADER_ROLE, leader_role
 from trtllm_operator.sandbox import Sandbox
 from trtllm_operator.sandbox.kubeconfig import token_kubeconfig
 
@@ -73,26 +76,83 @@ class AuditLog:
             return list(self._entries[namespace])
 
 
-class Scene:
-    """One namespace, the operator that serves it, the proxy between them, and the trace of what happened."""
+class Replica:
+    """One operator process behind a proxy of its own, which marks its requests in the audit log by its name."""
 
-    def __init__(self, stand: Stand, namespace: Namespace, directory: Path) -> None:
-        self.stand = stand
-        self.namespace = namespace
-        self.trace = Trace(Connection.from_kubeconfig(stand.sandbox.kubeconfig), namespace.name)
-        self.proxy = Proxy(stand.sandbox.server, stand.tls, directory / "pki")
-        stand.loop.run(self.proxy.start())
-        self._kubeconfig = directory / "kubeconfig"
-        self._kubeconfig.write_text(stand.operator_kubeconfig(self.proxy.url, directory / "pki"), encoding="utf-8")
-        self.operator = OperatorProcess(self._kubeconfig, namespace.name, directory / "operator.log")
-        self.proxy.kill = self.operator.kill
-        stand.loop.run(self.trace.start())
-        self._directory = directory
-        self._others: list[OperatorProcess] = []
+    def __init__(
+        self, stand: Stand, namespace: str, directory: Path, name: str, arguments: Sequence[str], python: Sequence[str]
+    ) -> None:
+        self.name = name
+        self._loop = stand.loop
+        self.proxy = Proxy(stand.sandbox.server, stand.tls, directory / name, user_agent=name)
+        self._loop.run(self.proxy.start())
+        kubeconfig = directory / f"{name}.kubeconfig"
+        kubeconfig.write_text(stand.operator_kubeconfig(self.proxy.url, self.proxy.pki), encoding="utf-8")
+        log = directory / f"{name}.log"
+        self.process = OperatorProcess(kubeconfig, namespace, log, *arguments, name=name, python=python)
+        self.proxy.kill = self.process.kill
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the process, or start it again."""
+        self._loop.run(self.proxy.revive())
+        self.process.start(wait=wait)
 
     def arm(self, on: On, do: RequestFault | EventFault, *, skip: int = 0, times: int | None = 1) -> Armed:
         """Put a rule to work."""
         return self.proxy.arm(Rule(on=on, do=do, skip=skip, times=times))
+
+    def cut(self, *resources: str) -> None:
+        """Break the open watches of these resources, or all."""
+        self._loop.run(self.proxy.cut(*resources))
+
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent so far, but for those that come again by themselves: watches and renewals."""
+        asked = (exchange.request for exchange in list(self.proxy.exchanges))
+        return sum(request.verb != "watch" and request.resource != LEASE.plural for request in asked)
+
+    def close(self) -> None:
+        self.process.end()
+        self._loop.run(self.proxy.stop())
+
+
+class Scene:
+    """One namespace, the operator that serves it, the proxy between them, and the trace of what happened.
+
+    ``elected``: every operator of the scene works only while it holds a Lease in the namespace.
+    """
+
+    def __init__(self, stand: Stand, namespace: Namespace, directory: Path, *, elected: bool) -> None:
+        self.stand = stand
+        self.namespace = namespace
+        self._directory = directory
+        self._elected = elected
+        self.trace = Trace(Connection.from_kubeconfig(stand.sandbox.kubeconfig), namespace.name)
+        stand.loop.run(self.trace.start())
+        self.replicas: list[Replica] = []
+        self.first = self.replica("operator")
+
+    @property
+    def operator(self) -> OperatorProcess:
+        """The process of the first operator."""
+        return self.first.process
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy of the first operator."""
+        return self.first.proxy
+
+    def replica(self, name: str, *arguments: str, python: Sequence[str] = (sys.executable,)) -> Replica:
+        """Return a further operator for the same namespace, not started yet; ``python`` runs its module."""
+        namespace = self.namespace.name
+        election = ("--leader-elect", f"--pod-name={name}", f"--pod-namespace={namespace}") if self._elected else ()
+        made = Replica(self.stand, namespace, self._directory, name, (*election, *arguments), python)
+        self.replicas.append(made)
+        return made
+
+    def arm(self, on: On, do: RequestFault | EventFault, *, skip: int = 0, times: int | None = 1) -> Armed:
+        """Put a rule to work."""
+        return self.first.arm(on, do, skip=skip, times=times)
 
     def disarm(self, *armed: Armed) -> None:
         """End rules, and with them what they hold up."""
@@ -105,24 +165,16 @@ class Scene:
 
     def cut(self, *resources: str) -> None:
         """Break the open watches of these resources, or all."""
-        self.stand.loop.run(self.proxy.cut(*resources))
+        self.first.cut(*resources)
 
     def start(self, *, wait: bool = True) -> None:
         """Start the operator, or start it again."""
-        self.stand.loop.run(self.proxy.revive())
-        self.operator.start(wait=wait)
+        self.first.start(wait=wait)
 
     def restart(self) -> None:
         """Kill the operator and start it again."""
         self.operator.end()
         self.start()
-
-    def another_operator(self) -> OperatorProcess:
-        """Start a second operator for the same namespace."""
-        other = OperatorProcess(self._kubeconfig, self.namespace.name, self._directory / "other.log", name="other")
-        self._others.append(other)
-        other.start()
-        return other
 
     def quiet(self, seconds: float = 1.5, *, within: float = 60.0) -> None:
         """Wait until nothing in the namespace has changed and the operator has asked nothing for that long."""
@@ -137,8 +189,8 @@ class Scene:
 
     @property
     def requests(self) -> int:
-        """How many requests the operator has sent so far, watches apart: those come again by themselves."""
-        return sum(exchange.request.verb != "watch" for exchange in list(self.proxy.exchanges))
+        """How many requests the operators have sent so far, but for those that come again by themselves."""
+        return sum(replica.requests for replica in self.replicas)
 
     def audit(self) -> list[Manifest]:
         """What the operator did in this namespace, as the API server logged it."""
@@ -149,10 +201,9 @@ class Scene:
         return [entry for entry in self.audit() if entry["verb"] in WRITES]
 
     def close(self) -> None:
-        for operator in (self.operator, *self._others):
-            operator.end()
+        for replica in self.replicas:
+            replica.close()
         self.stand.loop.run(self.trace.stop())
-        self.stand.loop.run(self.proxy.stop())
 
 
 class Stand:
@@ -177,13 +228,16 @@ class Stand:
         return token_kubeconfig(server, pki, self._token, ACCOUNT, "faults")
 
     @contextmanager
-    def scene(self, name: str, *, started: bool = True) -> Iterator[Scene]:
+    def scene(self, name: str, *, started: bool = True, elected: bool = False) -> Iterator[Scene]:
         """Open a scene; ``started`` with its operator running."""
         name = f"{name[:50].strip('-')}-{os.urandom(2).hex()}"
         directory = self._directory / name
         directory.mkdir(parents=True)
         with fresh_namespace(self.cluster.kubectl, name):
-            scene = Scene(self, Namespace(self.cluster, name), directory)
+            namespace = Namespace(self.cluster, name)
+            if elected:
+                namespace.apply(leader_role(name), _leader_binding())
+            scene = Scene(self, namespace, directory, elected=elected)
             try:
                 if started:
                     scene.start()
@@ -191,19 +245,33 @@ class Stand:
             finally:
                 scene.close()
 
-    def reference(self, name: str, spec: Manifest, snapshot: Callable[[Scene, str], Manifest]) -> Manifest:
-        """Return what a fault-free create of this spec ends in; each is made once."""
+    def reference(
+        self, name: str, spec: Manifest, snapshot: Callable[[Scene, str], Manifest], *, ready: bool
+    ) -> Manifest:
+        """Return what a fault-free create of this spec ends in, ``ready`` or not; each is made once."""
         key = json.dumps([name, spec], sort_keys=True)
         with self._one_reference:
             if key not in self._references:
                 with self.scene("reference") as scene:
-                    scene.namespace.deploy(name, **spec)
+                    scene.namespace.kubectl("create", "--filename=-", stdin=an_llm_deployment(name, **spec))
+                    if ready:
+                        scene.namespace.ready(name)
                     scene.quiet()
                     self._references[key] = snapshot(scene, name)
         return self._references[key]
 
     def close(self) -> None:
         self.loop.close()
+
+
+def _leader_binding() -> Manifest:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": LEADER_ROLE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": LEADER_ROLE},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": OPERATOR_NAMESPACE}],
+    }
 
 
 def _trust(kubeconfig: Manifest) -> ssl.SSLContext:

@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 
 from trtllm_operator.connection import Connection
-from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT, POD, Kind
+from trtllm_operator.kinds import KINDS, LLM_DEPLOYMENT, POD, SECRET, Kind
 
 Manifest = dict[str, Any]
 Place = tuple[str, str]
 """Kind and name."""
 
-TRACED: tuple[Kind, ...] = (LLM_DEPLOYMENT, *KINDS, POD)
+TRACED: tuple[Kind, ...] = (LLM_DEPLOYMENT, *KINDS, SECRET, POD)
 
 
 @dataclass(frozen=True, slots=True)

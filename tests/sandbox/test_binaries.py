@@ -18,11 +18,14 @@ from trtllm_operator.sandbox import binaries, gobuild, toolsets
 from trtllm_operator.sandbox.errors import SandboxError
 from trtllm_operator.sandbox.toolsets import (
     ETCD_VERSION,
+    HELM_CONTROLLER_VERSION,
     HELM_VERSION,
     KUBERNETES_VERSION,
+    KUSTOMIZE_CONTROLLER_VERSION,
     KWOK_VERSION,
     LWS_VERSION,
     addon_tool_sets,
+    flux,
     helm,
     stamp,
     tool_sets,
@@ -125,6 +128,8 @@ def test_packaged_modules_pin_the_versions_we_name() -> None:
     assert f"sigs.k8s.io/kwok v{KWOK_VERSION} " in kwok.go_mod()
     (lws,) = addon_tool_sets(["lws"])
     assert f"sigs.k8s.io/lws v{LWS_VERSION} " in lws.go_mod()
+    assert f"github.com/fluxcd/kustomize-controller v{KUSTOMIZE_CONTROLLER_VERSION} " in flux().go_mod()
+    assert f"github.com/fluxcd/helm-controller v{HELM_CONTROLLER_VERSION} " in flux().go_mod()
 
 
 def test_without_go_or_network_one_line_names_the_three_ways(tmp_path: Path) -> None:

@@ -2,7 +2,21 @@
 
 import pytest
 
-PLAYS = ("crashes", "watches", "api_errors", "ownership", "specs", "deletion", "several")
+PLAYS = (
+    "crashes",
+    "watches",
+    "api_errors",
+    "ownership",
+    "specs",
+    "fields",
+    "deletion",
+    "leaders",
+    "gitops",
+    "autoscalers",
+    "several_nodes",
+    "pods",
+    "tenants",
+)
 """The modules that register scenarios."""
 
 pytest.register_assert_rewrite("scenarios.enumeration", *(f"scenarios.{name}" for name in PLAYS))

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 
-from control_plane import Manifest, wait_until
+from control_plane import Manifest, config_map_name, wait_until
 from faults.oracles import assert_converged
 from faults.rules import READS, WRITES, BlackHole, Garble, On, Refuse, Slow, Truncate, writes
 from faults.stand import Scene, Stand
@@ -62,9 +62,9 @@ def a_conflict_for_ever(stand: Stand) -> None:
 
 def _children(*names: str) -> list[tuple[str, str]]:
     return [
-        (kind, f"{name}{suffix}")
+        child
         for name in names
-        for kind, suffix in (("ConfigMap", "-engine"), ("Service", ""), ("Deployment", ""))
+        for child in (("ConfigMap", config_map_name(name)), ("Service", name), ("Deployment", name))
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 
-from control_plane import Manifest, wait_until
+from control_plane import Manifest, config_map_name, wait_until
 from faults.oracles import assert_converged
 from faults.rules import Kill, Moment, Reset, Slow, writes
 from faults.stand import Stand
 from scenarios.enumeration import kill_at_each_write
 from scenarios.registry import scenario
+from scenarios.several_nodes import ONE_NODE, SEVERAL_NODES, switch
 
 HPA = ("HorizontalPodAutoscaler", "llama")
 IMAGE = {"engine": {"image": {"tag": "1.3.0rc25"}}}
@@ -21,7 +22,7 @@ EDITS: dict[str, dict[str, Manifest]] = {
     "autoscaling-on": {"first": {"replicas": 2}, "then": {"scaling": {"maxReplicas": 3}}},
     "autoscaling-off": {"first": {"scaling": {"maxReplicas": 3}}, "then": {"replicas": 2}},
 }
-EXPECTED: dict[str, Manifest] = {
+ON_PURPOSE: dict[str, Manifest] = {
     # Handed over at two replicas, while a fresh create begins with one.
     "autoscaling-on": {
         "available": 2,
@@ -29,6 +30,11 @@ EXPECTED: dict[str, Manifest] = {
     },
     "autoscaling-off": {"deleted": {HPA: 1}, "recreated": {HPA: 1}},
 }
+SWITCHES: dict[str, dict[str, Manifest]] = {
+    "one-node": {"first": SEVERAL_NODES, "then": ONE_NODE},
+    "several-nodes": {"first": ONE_NODE, "then": SEVERAL_NODES},
+}
+"""Edits from one kind of workload to the other. One run at a time: each fills three of the eight nodes."""
 
 
 @scenario(
@@ -47,11 +53,14 @@ def killed_after_each_write_of_a_create(stand: Stand) -> None:
     "Killed after each write of an edit",
     injected="SIGKILL after write i of an edit, one run for each i",
     asserted="end state and numbers of creates and deletes as without a fault; availability kept by autoscaling",
-    variants=tuple(EDITS),
-    gate=("autoscaling-on",),
+    variants=(*EDITS, *SWITCHES),
+    gate=("scale",),
 )
 def killed_after_each_write_of_an_edit(stand: Stand, edit: str) -> None:
-    kill_at_each_write(stand, Moment.AFTER, **EDITS[edit], **EXPECTED.get(edit, {}))
+    if edit in SWITCHES:
+        kill_at_each_write(stand, Moment.AFTER, at_once=1, **SWITCHES[edit], **switch(edit))
+    else:
+        kill_at_each_write(stand, Moment.AFTER, **EDITS[edit], **ON_PURPOSE.get(edit, {}))
 
 
 @scenario(
@@ -62,7 +71,10 @@ def killed_after_each_write_of_an_edit(stand: Stand, edit: str) -> None:
     variants=("create", *EDITS),
 )
 def killed_before_each_write(stand: Stand, edit: str) -> None:
-    kill_at_each_write(stand, Moment.BEFORE, **EDITS.get(edit, {"then": {}}), **EXPECTED.get(edit, {}))
+    if edit == "create":
+        kill_at_each_write(stand, Moment.BEFORE, then={})
+    else:
+        kill_at_each_write(stand, Moment.BEFORE, **EDITS[edit], **ON_PURPOSE.get(edit, {}))
 
 
 @scenario(
@@ -74,7 +86,10 @@ def killed_before_each_write(stand: Stand, edit: str) -> None:
     gate=("create",),
 )
 def killed_while_a_write_is_unanswered(stand: Stand, edit: str) -> None:
-    kill_at_each_write(stand, Moment.UNANSWERED, **EDITS.get(edit, {"then": {}}), **EXPECTED.get(edit, {}))
+    if edit == "create":
+        kill_at_each_write(stand, Moment.UNANSWERED, then={})
+    else:
+        kill_at_each_write(stand, Moment.UNANSWERED, **EDITS[edit], **ON_PURPOSE.get(edit, {}))
 
 
 @scenario(
@@ -117,9 +132,9 @@ def crash_loop(stand: Stand) -> None:
         for name in names:
             scene.namespace.ready(name)
         once = {
-            (kind, f"{name}{suffix}"): 1
+            child: 1
             for name in names
-            for kind, suffix in (("ConfigMap", "-engine"), ("Deployment", ""), ("Service", ""))
+            for child in (("ConfigMap", config_map_name(name)), ("Deployment", name), ("Service", name))
         }
         assert_converged(scene, name=names[0], recreated=once)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 
-from control_plane import Manifest, wait_until
+from control_plane import Manifest, config_map_name, wait_until
 from faults.oracles import assert_converged, assert_gone
 from faults.stand import Scene, Stand
 from scenarios.registry import scenario
 from trtllm_operator.crd import crd_yaml
 
-CHILDREN = (("ConfigMap", "llama-engine"), ("Service", "llama"), ("Deployment", "llama"))
+CHILDREN = (("ConfigMap", config_map_name()), ("Service", "llama"), ("Deployment", "llama"))
 SPECS: dict[str, Manifest] = {
     "at-once": {},
     "loading": {"podMetadata": {"annotations": {"sandbox.trtllm.dev/ready-after": "60s"}}},

@@ -15,7 +15,13 @@ AT_ONCE = 3
 
 
 def kill_at_each_write(
-    stand: Stand, moment: Moment, *, first: Manifest | None = None, then: Manifest, **expected: Any
+    stand: Stand,
+    moment: Moment,
+    *,
+    first: Manifest | None = None,
+    then: Manifest,
+    at_once: int = AT_ONCE,
+    **expected: Any,
 ) -> None:
     """Edit from one spec to another (or create), once for each write a fault-free run needs, and kill at that write.
 
@@ -29,7 +35,7 @@ def kill_at_each_write(
         with stand.scene(f"kill-{moment.name}-{position}".lower()) as scene:
             return _one_run(scene, moment, position, first, then, expected)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         killed = list(pool.map(run, range(len(names))))
     assert killed[:certain] == [True] * certain, f"killed at {killed}, of {names}"
 

@@ -15,13 +15,14 @@ Made from `tests/scenarios` by `make update`; what was recorded comes from `make
 The operator runs as a process of its own. Between it and a real etcd, kube-apiserver, controller manager and scheduler
 (nodes and pods are simulated) stands a proxy that can kill the operator before, during or after any request, refuse,
 delay, cut or spoil an answer, and hold, drop, repeat or break what a watch tells (`tests/faults/rules.py`). Enumeration
-in place of luck: to kill it at each write of an edit means one run for each write.
+in place of luck: to kill it at each write of an edit means one run for each write. Where several operators run, each
+has a proxy of its own, which names it in the audit log: that log says who wrote when.
 
 After every scenario the same oracles judge (`tests/faults/oracles.py`):
 
 | | |
 |---|---|
-| O1 end state | children and status equal those of a fresh create of the same spec |
+| O1 end state | children and status equal those of a fresh create of the same spec, its history apart |
 | O2 creates and deletes | each child created once for each time it was missing; none deleted but on purpose |
 | O3 rest | nothing changes any more and the operator asks nothing |
 | O4 no orphans | everything the operator made has an owner that exists |

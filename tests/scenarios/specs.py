@@ -16,7 +16,7 @@ BAD: dict[str, tuple[Manifest, str]] = {
     ),
     "heads": ({"gpus": {"count": 3}, "parallelism": {"tensor": 3}}, "HeadsNotDivisible"),
     "no-such-node": ({"gpus": {"product": "NVIDIA-H200"}}, "Unschedulable"),
-    "image-pull": ({"podMetadata": {"annotations": {"sandbox.trtllm.dev/fault": "image-pull"}}}, "ImagePullFailed"),
+    "image-pull": ({"podMetadata": {"annotations": {"sandbox.trtllm.dev/fault": "image-pull"}}}, "ImageNotFound"),
 }
 
 

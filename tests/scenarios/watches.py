@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from control_plane import Manifest, wait_until
+from control_plane import Manifest, config_map_name, wait_until
 from faults.oracles import assert_converged
 from faults.rules import (
     Expire,
@@ -77,7 +77,7 @@ def time_travel_to_a_predecessor(stand: Stand) -> None:
         }
         assert children == set()
         scene.disarm(holding)
-        twice = {("ConfigMap", "llama-engine"): 2, SERVICE: 2, DEPLOYMENT: 2}
+        twice = {("ConfigMap", config_map_name()): 2, SERVICE: 2, DEPLOYMENT: 2}
         assert_converged(scene, recreated=twice)
 
 

@@ -43,6 +43,44 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
+{{- define "trtllm-operator.pullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "trtllm-operator.podSecurityContext" -}}
+runAsNonRoot: true
+{{- with .Values.runAsUser }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 . }}
+fsGroup: {{ int64 . }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "trtllm-operator.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "trtllm-operator.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "trtllm-operator.args" -}}
 - run
 - --host=$(POD_IP)
@@ -58,6 +96,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if .Values.metrics.enabled }}
 - {{ printf "--metrics-port=%d" (int .Values.metrics.port) | quote }}
+{{- end }}
+{{- if .Values.allowHostPath }}
+- --allow-host-path
+{{- end }}
+{{- if ne .Values.logFormat "text" }}
+- {{ printf "--log-format=%s" .Values.logFormat | quote }}
 {{- end }}
 {{- if .Values.verbose }}
 - --verbose

@@ -34,6 +34,17 @@
 - apiGroups:
   - ''
   resources:
+  - persistentvolumeclaims
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+- apiGroups:
+  - ''
+  resources:
   - services
   verbs:
   - get
@@ -65,9 +76,31 @@
   - patch
   - delete
 - apiGroups:
+  - batch
+  resources:
+  - jobs
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+- apiGroups:
   - apps
   resources:
   - deployments
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - patch
+  - delete
+- apiGroups:
+  - leaderworkerset.x-k8s.io
+  resources:
+  - leaderworkersets
   verbs:
   - get
   - list
@@ -158,7 +191,25 @@
 - apiGroups:
   - ''
   resources:
+  - resourcequotas
+  verbs:
+  - list
+- apiGroups:
+  - ''
+  resources:
+  - limitranges
+  verbs:
+  - list
+- apiGroups:
+  - ''
+  resources:
   - events
+  verbs:
+  - create
+- apiGroups:
+  - ''
+  resources:
+  - secrets
   verbs:
   - create
 {{- end }}
@@ -171,4 +222,22 @@
   verbs:
   - list
   - watch
+{{- end }}
+
+{{- define "trtllm-operator.leaderRules" -}}
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - create
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - get
+  - update
+  resourceNames:
+  - trtllm-operator
 {{- end }}

@@ -22,6 +22,7 @@ from trtllm_operator.sandbox.toolsets import (
     addon_tool_sets,
     tool_sets,
 )
+from trtllm_operator.sandbox.toolsets import flux as flux_tools
 from trtllm_operator.sandbox.toolsets import helm as helm_tools
 
 Version = tuple[int, int, int]
@@ -91,6 +92,11 @@ def helm() -> Path:
     tools = helm_tools()
     found = chosen("helm", os.environ) or on_path("helm", KUBERNETES_VERSION) or cached(tools, "helm")
     return found or build(tools, ["helm"])["helm"]
+
+
+def flux() -> dict[str, Path]:
+    """Return Flux's controllers, building at most once those found nowhere. Raises SandboxError when they cannot be."""
+    return _find_or_build([flux_tools()], KUBERNETES_VERSION)
 
 
 def chosen(tool: str, environ: Mapping[str, str]) -> Path | None:

@@ -24,6 +24,7 @@ from trtllm_operator.sandbox.nodes import node_manifests
 from trtllm_operator.sandbox.paths import write_private
 from trtllm_operator.sandbox.pki import write_pki
 from trtllm_operator.sandbox.process import free_ports, port_is_free, spawn
+from trtllm_operator.sandbox.volumes import storage_class, volume_manifests
 
 if TYPE_CHECKING:
     from trtllm_operator.sandbox.supervisor import Supervisor
@@ -60,6 +61,9 @@ def bring_up(supervisor: Supervisor) -> None:
             supervisor.start(component)
         for node in nodes:
             client.request("POST", f"{server}/api/v1/nodes", node)
+        client.request("POST", f"{server}/apis/storage.k8s.io/v1/storageclasses", storage_class())
+        for volume in volume_manifests():
+            client.request("POST", f"{server}/api/v1/persistentvolumes", volume)
         for name in components:
             _wait_healthy(supervisor, name)
         supervisor.wait("the nodes are", lambda: _nodes_ready(client, server, len(nodes)), _SECONDS, log="kwok")

@@ -12,6 +12,8 @@ ETCD_VERSION = "3.6.16"
 KWOK_VERSION = "0.8.0"
 HELM_VERSION = "4.3.1"
 LWS_VERSION = "0.9.0"
+KUSTOMIZE_CONTROLLER_VERSION = "1.9.5"
+HELM_CONTROLLER_VERSION = "1.6.1"
 
 LWS_CONTROLLER = "lws-controller-manager"
 
@@ -114,6 +116,19 @@ def helm() -> ToolSet:
         packages=("helm",),
         module_packages=("helm.sh/helm/v4/cmd/helm",),
         ldflags=f"-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}",
+    )
+
+
+def flux() -> ToolSet:
+    """Return two of Flux's controllers, which only ``make gitops`` runs; their Go modules pin one set of libraries."""
+    names = ("kustomize-controller", "helm-controller")
+    return ToolSet(
+        name="flux",
+        version=KUSTOMIZE_CONTROLLER_VERSION,
+        pinned=True,
+        packages=names,
+        module_packages=tuple(f"github.com/fluxcd/{name}" for name in names),
+        ldflags="-s -w",
     )
 
 

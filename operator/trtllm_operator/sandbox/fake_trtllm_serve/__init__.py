@@ -13,6 +13,7 @@ Environment, all of it optional; times are seconds:
 ``FAKE_TRTLLM_FAULT``          one of the names in ``faults.py``
 ``FAKE_TRTLLM_FAULT_SECONDS``  when a fault of the serving engine strikes, counted from ready; default 0
 ``FAKE_TRTLLM_RANKS``          ranks started by ``trtllm-llmapi-launch``; set by ``launch.py``
+``FAKE_TRTLLM_UID``            user the server runs as; default 0, as in NVIDIA's image
 ``OMPI_COMM_WORLD_SIZE``       ranks started by mpirun; 1 means the server spawns its ranks itself
 
 Read in TensorRT-LLM's sources or issues: the texts for unknown options and keys (click's and pydantic's own), world and

@@ -15,6 +15,8 @@ class Environment:
     version: str
     gpus: int
     ranks: int | None
+    under_mpirun: bool
+    root: bool
     load_seconds: float
     token_seconds: float
     fault: str
@@ -29,11 +31,19 @@ class Environment:
             version=variables.get("FAKE_TRTLLM_VERSION", data()["default"]),
             gpus=int(variables.get("FAKE_TRTLLM_GPUS", "8")),
             ranks=int(launched) if by_launcher else None,
+            under_mpirun="OMPI_COMM_WORLD_SIZE" in variables,
+            root=variables.get("FAKE_TRTLLM_UID", "0") == "0",
             load_seconds=float(variables.get("FAKE_TRTLLM_LOAD_SECONDS", "0")),
             token_seconds=float(variables.get("FAKE_TRTLLM_TOKEN_SECONDS", "0")),
             fault=variables.get("FAKE_TRTLLM_FAULT", ""),
             fault_seconds=float(variables.get("FAKE_TRTLLM_FAULT_SECONDS", "0")),
         )
+
+    @property
+    def spawn_fails(self) -> bool:
+        """Whether the server cannot spawn its ranks: as root some releases can only below mpirun."""
+        spawns_alone = self.ranks is None and not self.under_mpirun
+        return spawns_alone and self.root and not self.release.spawns_ranks_as_root
 
     @property
     def release(self) -> EngineRelease:

@@ -19,10 +19,13 @@ Exception in thread Thread-1 (_manager_spawn):
     comm = MPI.COMM_SELF.Spawn(python_exe, args, max_workers, info)
 mpi4py.MPI.Exception: MPI_ERR_UNKNOWN: unknown error"""
 
+SPAWN_FAILURE = "spawn-failure"
+"""The server cannot start its ranks."""
+
 AT_LOAD = {
     "out-of-memory": _MEMORY,
     "unknown-architecture": "ValueError: Unknown architecture for AutoModelForCausalLM: UnknownForCausalLM",
-    "spawn-failure": _SPAWN,
+    SPAWN_FAILURE: _SPAWN,
 }
 """Faults after which the server ends while it loads, with exit code 1."""
 

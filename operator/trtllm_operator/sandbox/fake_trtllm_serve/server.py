@@ -38,8 +38,9 @@ def bind(host: str, port: int) -> socket.socket:
 async def load(environment: Environment) -> None:
     """Take the time a model takes. Raises StartupFailure for a fault of this phase."""
     await asyncio.sleep(environment.load_seconds)
-    if environment.fault in faults.AT_LOAD:
-        raise StartupFailure(faults.AT_LOAD[environment.fault])
+    fault = faults.SPAWN_FAILURE if environment.spawn_fails else environment.fault
+    if fault in faults.AT_LOAD:
+        raise StartupFailure(faults.AT_LOAD[fault])
 
 
 async def serve(listener: socket.socket, served: Served, environment: Environment) -> signal.Signals:
