@@ -54,12 +54,6 @@ def _read(paths: list[Path]) -> list[Any]:
     return [pytest.param(_example(path), id=path.stem) for path in paths]
 
 
-def pods() -> list[Any]:
-    """Return LLMDeployments that together set every field that shapes a serving pod, named after their files."""
-    paths = sorted((ROOT / "tests" / "data" / "specs").glob("*.yaml"))
-    return [pytest.param(_example(path), id=path.stem) for path in paths]
-
-
 def config_maps() -> dict[str, dict[str, str]]:
     """Return the data of the ConfigMaps that examples bring along, by name."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("[0-9]*.yaml")]

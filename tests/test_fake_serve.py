@@ -16,7 +16,7 @@ import pytest
 
 from builders import a_verdict
 from serving import DEADLINE_SECONDS, Server, local_arguments, run, started, wait_for
-from support import examples, pods
+from support import inputs
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.engine import EngineCommand, EngineOptions, serve_command
 from trtllm_operator.engine_versions import data, find_release
@@ -83,7 +83,7 @@ def test_every_release_accepts_what_is_rendered_for_it(
     assert admitted.host == "0.0.0.0"
 
 
-@pytest.mark.parametrize("example", [*examples(), *pods()])
+@pytest.mark.parametrize("example", inputs())
 def test_the_command_and_the_file_of_every_example_are_accepted(
     example: dict[str, Any], model: str, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from builders import H100, a_plan, a_spec, a_verdict
-from support import GOLDEN, Golden, inputs, pods
+from support import GOLDEN, Golden, inputs
 from trtllm_operator import autoscaling, disruption, download_job, monitoring, network, objects, pod
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_scaling import Rollout, RolloutStrategy
@@ -78,7 +78,7 @@ def _file(manifest: Manifest) -> str:
     return f"{manifest['kind'].lower()}-{name}"
 
 
-@pytest.mark.parametrize("example", [*inputs(), *pods()])
+@pytest.mark.parametrize("example", inputs())
 def test_goldens(example: dict[str, Any], golden: Golden) -> None:
     name = example["metadata"]["name"]
     texts = _texts(example)
@@ -88,7 +88,7 @@ def test_goldens(example: dict[str, Any], golden: Golden) -> None:
 
 
 def test_no_golden_is_left_of_an_example_that_is_gone() -> None:
-    names = {parameter.values[0]["metadata"]["name"] for parameter in [*inputs(), *pods()]}
+    names = {parameter.values[0]["metadata"]["name"] for parameter in inputs()}
     assert {path.name for path in GOLDEN.iterdir()} == names | {"chart"}
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trtllm_operator.kinds import AUTOSCALER_KINDS, JOB, VOLUME_CLAIM, WORKLOAD_KINDS
+from trtllm_operator.kinds import AUTOSCALER_KINDS, JOB, VOLUME_CLAIM
 from trtllm_operator.naming import DIGEST_ANNOTATION, DOWNLOAD_ANNOTATION
+from trtllm_operator.workload import WORKLOADS, with_annotations
 
 Manifest = dict[str, Any]
 
-_WORKLOADS = frozenset(kind.kind for kind in WORKLOAD_KINDS)
 _AUTOSCALERS = frozenset(kind.kind for kind in AUTOSCALER_KINDS)
 _NEEDED_TO_DOWNLOAD = frozenset({VOLUME_CLAIM.kind, JOB.kind})
 
@@ -33,13 +33,7 @@ class Gate:
 def awaiting(manifests: Sequence[Manifest]) -> Iterator[Manifest]:
     """Yield the manifests; the workload with the name of the download it waits for, where there is one."""
     job = next((manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == JOB.kind), None)
-    for manifest in manifests:
-        if job is None or manifest["kind"] not in _WORKLOADS:
-            yield manifest
-            continue
-        metadata = manifest["metadata"]
-        annotations = {**metadata.get("annotations", {}), DOWNLOAD_ANNOTATION: job}
-        yield {**manifest, "metadata": {**metadata, "annotations": annotations}}
+    return with_annotations(manifests, {} if job is None else {DOWNLOAD_ANNOTATION: job})
 
 
 def gate(rendered: Sequence[Manifest], jobs: Iterable[Manifest], workloads: Iterable[Manifest]) -> Gate:
@@ -53,7 +47,7 @@ def gate(rendered: Sequence[Manifest], jobs: Iterable[Manifest], workloads: Iter
     complete = found is not None and is_complete(found)
     superseded = tuple(job for job in known.values() if not is_complete(job) and not _is_of(wanted, job))
     is_open = complete or any(is_downloaded_for(workload, name) for workload in serving)
-    held = frozenset() if is_open else _WORKLOADS | _AUTOSCALERS
+    held = frozenset() if is_open else WORKLOADS | _AUTOSCALERS
     may_prune = is_open or not serving
     return Gate(
         is_open=is_open,

@@ -13,10 +13,11 @@ from typing import Any
 
 from trtllm_operator import __version__
 from trtllm_operator.api import LLMDeploymentSpec
-from trtllm_operator.kinds import CHILD_KINDS, CONFIG_MAP, WORKLOAD_KINDS, Kind
+from trtllm_operator.kinds import CHILD_KINDS, CONFIG_MAP, Kind
 from trtllm_operator.naming import INPUTS_ANNOTATION, RELEASE_ANNOTATION
 from trtllm_operator.plan_status import SERVED, plan_status
 from trtllm_operator.planned import Plan
+from trtllm_operator.workload import WORKLOADS, with_annotations
 
 Manifest = dict[str, Any]
 Live = Callable[[Kind, str, str], Manifest | None]
@@ -33,8 +34,6 @@ NOT_OF_WORKLOADS = {
 }
 """Fields of the spec that change nothing of a workload but, one of them, its count of replicas."""
 
-_WORKLOADS = frozenset(kind.kind for kind in WORKLOAD_KINDS)
-
 
 def inputs_digest(spec: LLMDeploymentSpec, plan: Plan, image_tag: str) -> str:
     """Return a digest of what a workload is rendered from, replicas aside. What is not said does not count."""
@@ -50,19 +49,13 @@ def inputs_digest(spec: LLMDeploymentSpec, plan: Plan, image_tag: str) -> str:
 
 def stamped(manifests: Iterable[Manifest], digest: str) -> Iterator[Manifest]:
     """Yield the manifests, the workload with this release and the digest of its inputs."""
-    for manifest in manifests:
-        if manifest["kind"] not in _WORKLOADS:
-            yield manifest
-            continue
-        metadata = manifest["metadata"]
-        ours = {RELEASE_ANNOTATION: __version__, INPUTS_ANNOTATION: digest}
-        yield {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **ours}}}
+    return with_annotations(manifests, {RELEASE_ANNOTATION: __version__, INPUTS_ANNOTATION: digest})
 
 
 def held(rendered: Iterable[Manifest], live: Live) -> Manifest | None:
     """Return the live workload that another release rendered from the same inputs, or None."""
     for manifest in rendered:
-        if manifest["kind"] in _WORKLOADS:
+        if manifest["kind"] in WORKLOADS:
             metadata = manifest["metadata"]
             found = live(CHILD_KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
             if found is not None and _is_from_another_release(found, metadata["annotations"]):
@@ -72,7 +65,7 @@ def held(rendered: Iterable[Manifest], live: Live) -> Manifest | None:
 
 def without_pods(rendered: Iterable[Manifest]) -> tuple[Manifest, ...]:
     """Return the manifests that are no part of a pod: neither the workload nor the files its pods start from."""
-    return tuple(manifest for manifest in rendered if manifest["kind"] not in {*_WORKLOADS, CONFIG_MAP.kind})
+    return tuple(manifest for manifest in rendered if manifest["kind"] not in {*WORKLOADS, CONFIG_MAP.kind})
 
 
 def _is_from_another_release(workload: Manifest, wanted: dict[str, str]) -> bool:

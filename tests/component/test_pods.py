@@ -8,7 +8,7 @@ import pytest
 
 from builders import a_verdict
 from control_plane import Namespace
-from support import examples, pods
+from support import examples, inputs
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.planned import Infeasible
 from trtllm_operator.render import Manifest, Owner, render
@@ -63,7 +63,7 @@ def _pods(manifests: tuple[Manifest, ...]) -> list[Manifest]:
 def test_every_example_is_admitted_where_its_standard_is_enforced(namespace: Namespace, profile: str) -> None:
     namespace.kubectl("label", "namespace", namespace.name, f"{LABEL}={profile.lower()}")
     namespace.apply(*NEEDED)
-    rendered = [_rendered(parameter.values[0], namespace.name, profile) for parameter in [*examples(), *pods()]]
+    rendered = [_rendered(parameter.values[0], namespace.name, profile) for parameter in inputs()]
     admitted = [pod for manifests in rendered for pod in _pods(manifests)]
     assert len(admitted) >= 8
     namespace.assert_accepted(*(manifest for manifests in rendered for manifest in manifests), *admitted)
