@@ -13,12 +13,13 @@ from jinja2 import Environment, PackageLoader
 from builders import H100, a_plan, a_spec, a_verdict
 from support import GOLDEN, Golden, inputs
 from trtllm_operator import autoscaling, disruption, download_job, monitoring, network, objects, pod
+from trtllm_operator import render as render_module
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_scaling import Rollout, RolloutStrategy
 from trtllm_operator.kinds import KINDS
 from trtllm_operator.naming import DIGEST_ANNOTATION
 from trtllm_operator.planned import Infeasible
-from trtllm_operator.render import Manifest, Owner, Renderings, parse, render
+from trtllm_operator.render import Manifest, Owner, Renderings, render
 from trtllm_operator.rollout import RolloutPlan, rollout_plan
 from trtllm_operator.settings import Settings
 
@@ -182,11 +183,6 @@ def test_arguments_cannot_read_the_environment() -> None:
     assert escape_expansion("$(HF_TOKEN)") == "$$(HF_TOKEN)"
 
 
-def test_duplicate_keys_are_refused() -> None:
-    with pytest.raises(yaml.YAMLError, match="duplicate keys: a"):
-        parse("a: 1\na: 2\n")
-
-
 def test_every_kind_has_a_template_and_a_context() -> None:
     assert {kind.kind.lower() for kind in KINDS} == set(CONTEXTS)
 
@@ -237,34 +233,51 @@ FIRST = rollout_plan(None)
 RECREATE = rollout_plan(Rollout(strategy=RolloutStrategy.RECREATE))
 
 
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the owners that were rendered for, one for each time."""
+    names: list[str] = []
+
+    def counted(owner: Owner, *inputs: Any) -> Any:
+        names.append(owner.name)
+        return render(owner, *inputs)
+
+    monkeypatch.setattr(render_module, "render", counted)
+    return names
+
+
 @pytest.mark.parametrize(
-    ("spec", "settings", "rollout", "same"),
+    ("spec", "settings", "rollout", "times"),
     [
-        pytest.param(a_spec(), Settings(), FIRST, True, id="equal inputs"),
-        pytest.param(a_spec(replicas=2), Settings(), FIRST, False, id="another spec"),
-        pytest.param(a_spec(gpus={"count": 8}), Settings(), FIRST, False, id="another plan"),
-        pytest.param(a_spec(), Settings(image_tag="x"), FIRST, False, id="other settings"),
-        pytest.param(a_spec(), Settings(), RECREATE, False, id="another rollout"),
+        pytest.param(a_spec(), Settings(), FIRST, 1, id="equal inputs"),
+        pytest.param(a_spec(), Settings(), dataclasses.replace(FIRST, why="other words"), 1, id="another reason"),
+        pytest.param(a_spec(replicas=2), Settings(), FIRST, 2, id="another spec"),
+        pytest.param(a_spec(gpus={"count": 8}), Settings(), FIRST, 2, id="another plan"),
+        pytest.param(a_spec(), Settings(image_tag="x"), FIRST, 2, id="other settings"),
+        pytest.param(a_spec(), Settings(), RECREATE, 2, id="another rollout"),
     ],
 )
 def test_a_rendering_is_remembered_as_long_as_its_inputs_are_equal(
-    spec: LLMDeploymentSpec, settings: Settings, rollout: RolloutPlan, same: bool
+    spec: LLMDeploymentSpec, settings: Settings, rollout: RolloutPlan, times: int, rendered: list[str]
 ) -> None:
     owner, renderings = Owner(name="llama", namespace="team-a", uid="1"), Renderings()
-    first = renderings.of(owner, a_spec(), a_plan(), Settings(), FIRST)
-    second = renderings.of(owner, spec, a_plan(spec), settings, rollout)
-    assert (second is first) == same
-    assert second == render(owner, spec, a_plan(spec), settings, rollout)
+    renderings.of(owner, a_spec(), a_plan(), Settings(), FIRST)
+    found = renderings.of(owner, spec, a_plan(spec), settings, rollout)
+    assert rendered == ["llama"] * times
+    assert found == render(owner, spec, a_plan(spec), settings, rollout)
 
 
-def test_the_rendering_longest_unasked_for_is_forgotten() -> None:
-    renderings, owners = Renderings(limit=2), [Owner(name=name, namespace="team-a") for name in "abc"]
+def test_a_refusal_is_remembered(rendered: list[str]) -> None:
+    owner, renderings = Owner(name="llama", namespace="team-a", uid="1"), Renderings()
+    spec = a_spec(modelCache={"hostPath": "/models"})
+    found = [renderings.of(owner, spec, a_plan(spec), Settings(), FIRST) for _ in range(2)]
+    assert found == [render(owner, spec, a_plan(spec), Settings(), FIRST)] * 2
+    assert isinstance(found[0], Infeasible)
+    assert rendered == ["llama"]
 
-    def of(owner: Owner) -> tuple[Manifest, ...]:
-        return renderings.of(owner, a_spec(), a_plan(), Settings(), FIRST)
 
-    first, second = of(owners[0]), of(owners[1])
-    assert of(owners[0]) is first
-    of(owners[2])
-    assert of(owners[0]) is first
-    assert of(owners[1]) is not second
+def test_the_rendering_longest_unasked_for_is_forgotten(rendered: list[str]) -> None:
+    renderings = Renderings(limit=2)
+    for name in "abacab":
+        renderings.of(Owner(name=name, namespace="team-a"), a_spec(), a_plan(), Settings(), FIRST)
+    assert rendered == ["a", "b", "c", "b"]

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal
@@ -108,6 +108,7 @@ def release_names() -> tuple[str, ...]:
     return tuple(row["name"] for row in data()["releases"])
 
 
+@lru_cache(maxsize=256)
 def find_release(tag: str) -> EngineRelease:
     """Return what is known of an image tag.
 
