@@ -8,7 +8,7 @@ from typing import Any
 from support import config_maps
 from trtllm_operator.api import Dtype, LLMDeploymentSpec
 from trtllm_operator.facts import Experts, Facts, LatentAttention, ModelFacts
-from trtllm_operator.gather import gather, labels_of
+from trtllm_operator.gather import gather, offers_of
 from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.model_files import read_model_files
 from trtllm_operator.plan import plan
@@ -24,11 +24,11 @@ def a_spec(uri: str = LLAMA_70B, **fields: Any) -> LLMDeploymentSpec:
 
 def some_facts(spec: LLMDeploymentSpec, *groups: str) -> Facts:
     """Return the facts of a spec, the ConfigMaps of the examples being there."""
-    labels = list(labels_of(NodeGroup.parse(group) for group in groups or (f"2x8x{H100}",)))
+    offers = offers_of(NodeGroup.parse(group) for group in groups or (f"2x8x{H100}",))
     reference = spec.model.config_map_ref
     read = read_model_files(spec.model, None if reference is None else config_maps().get(reference.name))
     assert not isinstance(read, Infeasible), read
-    return gather(spec, labels, read)
+    return gather(spec, offers, read)
 
 
 def a_verdict(spec: LLMDeploymentSpec, *groups: str) -> Plan | Infeasible:

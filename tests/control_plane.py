@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from kubernetes.config import new_client_from_config
 
 from trtllm_operator.api import LLMDeploymentSpec
-from trtllm_operator.gather import gather, labels_of
+from trtllm_operator.gather import gather, offers_of
 from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.kinds import AUTOSCALER, KINDS, LLM_DEPLOYMENT, POD, SECRET, Kind
 from trtllm_operator.plan import plan
@@ -232,7 +232,7 @@ def as_yaml(manifest: Manifest) -> str:
 def config_map_name(name: str = "llama", **spec: Any) -> str:
     """Return the name of the ConfigMap that the operator makes for ``an_llm_deployment`` on the sandbox's nodes."""
     parsed = LLMDeploymentSpec.model_validate(an_llm_deployment(name, **spec)["spec"])
-    made = plan(parsed, gather(parsed, list(labels_of(NodeGroup.parse(nodes) for nodes in DEFAULT_NODES))))
+    made = plan(parsed, gather(parsed, offers_of(NodeGroup.parse(nodes) for nodes in DEFAULT_NODES)))
     assert isinstance(made, Plan), made
     rendered = render(Owner(name=name, namespace="default"), parsed, made, Settings())
     assert not isinstance(rendered, Infeasible), rendered

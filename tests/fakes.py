@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from builders import H100
 from trtllm_operator.capacity import NodeRoom, Supply
 from trtllm_operator.cluster import Applied
 from trtllm_operator.errors import ClusterError, OperatorError
-from trtllm_operator.gather import labels_of
+from trtllm_operator.gather import offers_of
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL, NodeGroup
 from trtllm_operator.kinds import Kind
+from trtllm_operator.pools import Offer
 from trtllm_operator.workqueue import Key
 
 Manifest = dict[str, Any]
@@ -102,7 +103,7 @@ class FakeMemory:
         self.downloading: list[Manifest] = []
         self.gateways: dict[tuple[str, str], Manifest] = {}
         self.nodes: list[Manifest] | None = []
-        self.labels = list(labels_of([NodeGroup(nodes=2, gpus=8, product=H100)]))
+        self.offers = offers_of([NodeGroup(nodes=2, gpus=8, product=H100)])
         self.found_pods: list[Manifest] = []
 
     def deployment(self, key: Key) -> Manifest | None:
@@ -145,5 +146,5 @@ class FakeMemory:
     def download_pods(self, key: Key) -> Iterable[Manifest]:  # noqa: ARG002 - the protocol's signature
         return self.downloading
 
-    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        return self.labels
+    def gpu_offers(self) -> Sequence[Offer]:
+        return self.offers

@@ -17,7 +17,7 @@ from schemas import problems
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.api_status import LLMDeploymentStatus
 from trtllm_operator.documents import read_documents
-from trtllm_operator.gather import gather, labels_of
+from trtllm_operator.gather import gather, offers_of
 from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
@@ -25,7 +25,7 @@ from trtllm_operator.render import Owner, render
 from trtllm_operator.settings import Settings
 from trtllm_operator.status import Outcome, status
 
-NODES = list(labels_of(NodeGroup.parse(group) for group in (f"2x8x{H100}", "2x4xNVIDIA-L40S")))
+NODES = offers_of(NodeGroup.parse(group) for group in (f"2x8x{H100}", "2x4xNVIDIA-L40S"))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = list(rule_files().values())
 

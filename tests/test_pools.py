@@ -9,7 +9,7 @@ from trtllm_operator.api import Gpus
 from trtllm_operator.facts import GpuPool
 from trtllm_operator.gather import labels_of
 from trtllm_operator.hardware import NodeGroup, Partition
-from trtllm_operator.pools import gpu_pools
+from trtllm_operator.pools import gpu_offers, gpu_pools
 
 H100, H200, A100, GB200 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-H200", "NVIDIA-A100-SXM4-80GB", "NVIDIA-GB200"
 L40S = "NVIDIA-L40S"
@@ -34,7 +34,7 @@ def labels(*groups: str, **changes: str) -> list[Mapping[str, str]]:
 
 
 def pools(nodes: list[Mapping[str, str]], **wanted: Any) -> tuple[GpuPool, ...]:
-    return gpu_pools(Gpus.model_validate(wanted, extra="forbid") if wanted else None, nodes)[0]
+    return gpu_pools(Gpus.model_validate(wanted, extra="forbid") if wanted else None, gpu_offers(nodes))[0]
 
 
 def the_pool(nodes: list[Mapping[str, str]], **wanted: Any) -> GpuPool:
@@ -137,7 +137,7 @@ def test_the_spec_tells_the_memory_of_an_unknown_product_alone() -> None:
 
 @pytest.mark.parametrize("product", ["H100", "NVIDIA-H100-80GB-HBM3-MIG-INVALID"])
 def test_what_nothing_tells_is_unknown(product: str) -> None:
-    found, unknown = gpu_pools(Gpus(product=product), labels(f"1x8x{H100}"))
+    found, unknown = gpu_pools(Gpus(product=product), gpu_offers(labels(f"1x8x{H100}")))
     assert found == ()
     assert [(gpu.product, gpu.near[:1]) for gpu in unknown] == [(product, (H100,))]
 

@@ -427,7 +427,7 @@ async def test_another_plan_is_applied_once_it_is_approved() -> None:
 @pytest.mark.parametrize(("nodes", "text"), [(None, "may not read nodes"), ([], "0 nodes carry the label")])
 async def test_without_gpus_the_message_says_whether_nodes_were_read(nodes: list[Manifest] | None, text: str) -> None:
     memory = FakeMemory(_stored())
-    memory.labels, memory.nodes = [], nodes
+    memory.offers, memory.nodes = (), nodes
     await _settle(FakeCluster(), memory)
     assert _reason(memory) == "NoGPUs"
     assert text in memory.deployments[KEY]["status"]["conditions"][0]["message"]

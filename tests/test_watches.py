@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from builders import H100
 from trtllm_operator.approval import APPROVAL_ANNOTATION
-from trtllm_operator.cluster import Cluster, Manifest
+from trtllm_operator.cluster import Cluster, Manifest, WatchEvent
 from trtllm_operator.errors import Forbidden, NotFound
+from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.kinds import CONFIG_MAP, GATEWAY, HTTP_ROUTE, KINDS, NODE, POD
 from trtllm_operator.naming import downloader_labels, selector_labels
 from trtllm_operator.watches import Watches, slim_pod
@@ -137,7 +139,7 @@ async def test_nodes_that_may_not_be_read_are_done_without() -> None:
     await watches.wait_until_synced()
     assert watches.unsynced() == []
     assert watches.readable_nodes() is None
-    assert watches.gpu_nodes() == []
+    assert watches.gpu_offers() == ()
 
 
 class Queue(list[str]):
@@ -163,6 +165,23 @@ def watches(queue: Queue) -> Watches:
     made.seen("ADDED", _deployment("there", gateway={"name": "g", "namespace": "gateways"}))
     queue.clear()
     return made
+
+
+def _node(name: str, version: str, product: str = H100, gpus: str = "8") -> dict[str, Any]:
+    metadata = {"name": name, "uid": name, "resourceVersion": version, "labels": {PRODUCT_LABEL: product}}
+    return {"metadata": metadata, "status": {"capacity": {GPU_RESOURCE: gpus}}}
+
+
+def test_what_nodes_offer_is_counted_anew_when_a_node_changes(watches: Watches) -> None:
+    nodes = next(informer for informer in watches.informers if informer.kind == NODE)
+    nodes._take_list([_node("one", "1"), _node("empty", "1", gpus="0")], "1")
+    first = watches.gpu_offers()
+    assert [offer.product for offer in first] == [H100]
+    assert watches.gpu_offers() is first
+    nodes._take_event(WatchEvent("ADDED", _node("two", "2", "NVIDIA-L40S")))
+    assert [offer.product for offer in watches.gpu_offers()] == [H100, "NVIDIA-L40S"]
+    nodes._take_event(WatchEvent("DELETED", _node("one", "3")))
+    assert [offer.product for offer in watches.gpu_offers()] == ["NVIDIA-L40S"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from trtllm_operator.gather import gather
 from trtllm_operator.plan import plan, survey
 from trtllm_operator.planned import Infeasible, Plan, Rejection
 from trtllm_operator.pod import image_tag
-from trtllm_operator.pools import NodeLabels
+from trtllm_operator.pools import Offer
 from trtllm_operator.replica import worker_refusal
 from trtllm_operator.settings import Settings
 
@@ -40,9 +40,9 @@ class Answer:
         return manifest
 
 
-def answer(document: Document, nodes: Sequence[NodeLabels], notes: tuple[str, ...] = ()) -> Answer:
-    """Plan one LLMDeployment on nodes with these labels; without any, on the GPUs its spec names."""
-    facts = gather(document.spec, nodes)
+def answer(document: Document, offers: Sequence[Offer], notes: tuple[str, ...] = ()) -> Answer:
+    """Plan one LLMDeployment on nodes that offer this; without any, on the GPUs its spec names."""
+    facts = gather(document.spec, offers)
     verdict = plan(document.spec, facts)
     return Answer(document=document, facts=facts, verdict=verdict, notes=(*notes, *_about_serving(document, verdict)))
 

@@ -146,7 +146,7 @@ def render(filename: IO[str], nodes: Sequence[str], namespace: str | None, *, al
     import yaml
 
     from trtllm_operator.engine_status import engine_status
-    from trtllm_operator.gather import gather, labels_of
+    from trtllm_operator.gather import gather, offers_of
     from trtllm_operator.hardware import NodeGroup
     from trtllm_operator.model_files import read_model_files
     from trtllm_operator.plan import plan
@@ -159,11 +159,11 @@ def render(filename: IO[str], nodes: Sequence[str], namespace: str | None, *, al
     owner = Owner(name=document.name, namespace=namespace or document.namespace or "default")
     spec = document.spec
     try:
-        labels = list(labels_of(NodeGroup.parse(group) for group in nodes))
+        offers = offers_of(NodeGroup.parse(group) for group in nodes)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     read = read_model_files(spec.model, files)
-    verdict = read if isinstance(read, Infeasible) else plan(spec, gather(spec, labels, read))
+    verdict = read if isinstance(read, Infeasible) else plan(spec, gather(spec, offers, read))
     settings = Settings(allow_host_path=allow_host_path)
     rendered = verdict if isinstance(verdict, Infeasible) else manifests(owner, spec, verdict, settings)
     if isinstance(rendered, Infeasible):

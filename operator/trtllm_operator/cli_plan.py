@@ -16,13 +16,13 @@ from trtllm_operator.checkpoints import Checkpoint, is_repository, of_size
 from trtllm_operator.desk import Flags, Misuse, manifest, node_groups, parameters_of
 from trtllm_operator.documents import document, read_documents
 from trtllm_operator.errors import InvalidObject
-from trtllm_operator.gather import labels_of
+from trtllm_operator.gather import offers_of
 from trtllm_operator.model_sources import SourceError, find_checkpoint
 from trtllm_operator.models import find_model
 from trtllm_operator.plain_text import printable
 from trtllm_operator.plan_options import DTYPES, Names, PlanCommand, question
 from trtllm_operator.planned import Infeasible, Plan
-from trtllm_operator.pools import NodeLabels
+from trtllm_operator.pools import Offer
 from trtllm_operator.shorthand import GpuGroup, Misread, short_gpu
 
 EXIT_INFEASIBLE = 3
@@ -207,8 +207,8 @@ def _found(model: str, dtype: Dtype | None, *, hub: bool) -> Checkpoint:
         raise _usage_error(str(error)) from error
 
 
-def _nodes(groups: Sequence[GpuGroup], gpus_per_node: int | None) -> list[NodeLabels]:
-    return list(labels_of(_checked(node_groups(groups, gpus_per_node))))
+def _nodes(groups: Sequence[GpuGroup], gpus_per_node: int | None) -> tuple[Offer, ...]:
+    return offers_of(_checked(node_groups(groups, gpus_per_node)))
 
 
 def _checked(value: Value | Misuse | Misread) -> Value:

@@ -8,20 +8,28 @@ from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.facts import Facts, ModelFacts
 from trtllm_operator.hardware import NodeGroup, feature_labels
 from trtllm_operator.models import model_facts
-from trtllm_operator.pools import NodeLabels, gpu_pools
+from trtllm_operator.pools import NodeLabels, Offer, gpu_offers, gpu_pools
 
 
-def gather(spec: LLMDeploymentSpec, nodes: Sequence[NodeLabels], read: ModelFacts | None = None) -> Facts:
+def gather(spec: LLMDeploymentSpec, offers: Sequence[Offer], read: ModelFacts | None = None) -> Facts:
     """Return the facts for one spec.
 
-    ``nodes`` are the labels of every node that has GPUs, ``read`` is what the model's own files told.
+    ``offers`` are what every node that has GPUs offers, ``read`` is what the model's own files told.
     """
-    pools, unknown = gpu_pools(spec.gpus, nodes)
+    pools, unknown = gpu_pools(spec.gpus, offers)
     return Facts(model=model_facts(spec.model, spec.dtype, read), pools=pools, unknown_gpus=unknown)
 
 
+def offers_of(groups: Iterable[NodeGroup]) -> tuple[Offer, ...]:
+    """Return what the nodes in these groups offer, for planning without a cluster.
+
+    Raises ValueError for a product the catalogue does not know.
+    """
+    return gpu_offers(labels_of(groups))
+
+
 def labels_of(groups: Iterable[NodeGroup]) -> Iterator[NodeLabels]:
-    """Yield the labels of the nodes in these groups, for planning without a cluster.
+    """Yield the labels of the nodes in these groups, as GPU feature discovery would write them.
 
     Raises ValueError for a product the catalogue does not know.
     """

@@ -7,7 +7,7 @@ not change a plan. Whether a pod finds room is the scheduler's answer, not the p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trtllm_operator.api_planning import Gpus, Interconnect
@@ -39,7 +39,7 @@ _MEMORY_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
+class Offer:
     """What one node offers of one resource, as GPU feature discovery labels it; 0, None and "" are not said."""
 
     resource_name: str
@@ -51,13 +51,17 @@ class _Offer:
     clique: str
 
 
-def gpu_pools(wanted: Gpus | None, nodes: Sequence[NodeLabels]) -> tuple[tuple[GpuPool, ...], tuple[UnknownGpu, ...]]:
+def gpu_offers(nodes: Iterable[NodeLabels]) -> tuple[Offer, ...]:
+    """Return what nodes of these labels offer."""
+    return tuple(offer for labels in nodes for offer in _offers(labels))
+
+
+def gpu_pools(wanted: Gpus | None, offers: Sequence[Offer]) -> tuple[tuple[GpuPool, ...], tuple[UnknownGpu, ...]]:
     """Return the pools the spec allows, in the order of their products, and the products too little is known of.
 
     Without a product in the spec every pool of whole, shared or uniformly cut GPUs counts. MIG instances that have a
     resource of their own (strategy ``mixed``) are a pool only when the spec names their product.
     """
-    offers = [offer for labels in nodes for offer in _offers(labels)]
     products = _stated(wanted) or sorted({offer.product for offer in offers if offer.resource_name == GPU_RESOURCE})
     found = [_pool(wanted, product, [offer for offer in offers if offer.product == product]) for product in products]
     return (
@@ -72,13 +76,13 @@ def _stated(wanted: Gpus | None) -> list[str]:
     return [pool.product for pool in wanted.pools] or ([wanted.product] if wanted.product else [])
 
 
-def _offers(labels: NodeLabels) -> Iterator[_Offer]:
+def _offers(labels: NodeLabels) -> Iterator[Offer]:
     """Yield what a node offers. Zero replicas or a count of zero say that no unit is left: MIG has them all."""
     resources = [GPU_RESOURCE, *(match["resource"] for label in labels if (match := _MIG_PRODUCT_LABEL.match(label)))]
     for resource in resources:
         product = labels.get(f"{resource}.product", "")
         if product and "0" not in (labels.get(f"{resource}.count"), labels.get(f"{resource}.replicas")):
-            yield _Offer(
+            yield Offer(
                 resource_name=resource,
                 product=product,
                 count=_number(labels, f"{resource}.count", _MOST_UNITS),
@@ -89,7 +93,7 @@ def _offers(labels: NodeLabels) -> Iterator[_Offer]:
             )
 
 
-def _pool(wanted: Gpus | None, product: str, offers: Sequence[_Offer]) -> GpuPool | UnknownGpu:
+def _pool(wanted: Gpus | None, product: str, offers: Sequence[Offer]) -> GpuPool | UnknownGpu:
     gpu = _gpu(wanted, product, offers)
     if gpu is None:
         return UnknownGpu(product=product, near=near_products(product))
@@ -100,7 +104,7 @@ def _pool(wanted: Gpus | None, product: str, offers: Sequence[_Offer]) -> GpuPoo
     return GpuPool(gpu=connected, gpus_per_node=per_node, nodes=len(offers) or None)
 
 
-def _gpu(wanted: Gpus | None, product: str, offers: Sequence[_Offer]) -> Gpu | None:
+def _gpu(wanted: Gpus | None, product: str, offers: Sequence[Offer]) -> Gpu | None:
     labelled = min((offer.memory_mib for offer in offers if offer.memory_mib), default=0)
     known = find_gpu(product)
     if known is not None:
@@ -141,7 +145,7 @@ def _unlisted(product: str, memory_mib: int, computes: Sequence[tuple[int, int]]
     return shared_gpu(gpu) if shared else gpu
 
 
-def _connected(gpu: Gpu, wanted: Interconnect, per_node: int, offers: Sequence[_Offer]) -> Gpu:
+def _connected(gpu: Gpu, wanted: Interconnect, per_node: int, offers: Sequence[Offer]) -> Gpu:
     """Settle how many GPUs are one NVLink domain: the spec's word, else the product's.
 
     A domain wider than a node (NVL72) is certain only when every node of the pool carries the same clique; otherwise it

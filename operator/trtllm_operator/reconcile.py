@@ -132,7 +132,7 @@ class Reconciler:
         read = read_model_files(spec.model, await self._model_files(key, spec))
         if isinstance(read, Infeasible):
             return read
-        verdict = plan(spec, gather(spec, self.memory.gpu_nodes(), read), current=before.plan)
+        verdict = plan(spec, gather(spec, self.memory.gpu_offers(), read), current=before.plan)
         if isinstance(verdict, Plan) or verdict.reason is not Reason.NO_GPUS:
             return verdict
         return verdict if self.memory.readable_nodes() is not None else replace(verdict, message=NODES_UNREAD)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from trtllm_operator.capacity import Supply
 from trtllm_operator.errors import ClusterError
 from trtllm_operator.kinds import Kind
+from trtllm_operator.pools import Offer
 from trtllm_operator.render import Manifest
 from trtllm_operator.workqueue import Key
 
@@ -45,8 +46,8 @@ class Memory(Protocol):
     def download_pods(self, key: Key) -> Iterable[Manifest]:
         """Return the pods that download the model of an LLMDeployment."""
 
-    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        """Return the labels of every node that has GPUs."""
+    def gpu_offers(self) -> Sequence[Offer]:
+        """Return what every node that has GPUs offers; nothing when nodes may not be read."""
 
     def readable_nodes(self) -> Iterable[Manifest] | None:
         """Return the nodes, or None when they may not be read."""

@@ -17,6 +17,7 @@ from trtllm_operator.informers import Informers
 from trtllm_operator.kinds import GATEWAY, KINDS, NODE, POD, Kind
 from trtllm_operator.naming import DOWNLOADER_LABEL, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL
 from trtllm_operator.ownership import controlling_deployment
+from trtllm_operator.pools import Offer, gpu_offers
 from trtllm_operator.reconcile import gateway_of, is_planned
 from trtllm_operator.render import Manifest
 from trtllm_operator.workqueue import Key
@@ -43,6 +44,7 @@ class Watches:
         gateway = partial(Informer, cluster, on_change=self._gateway_changed)
         self._gateways = Informers(partial(_in, gateway, GATEWAY), namespaces)
         self._nodes = Informer(cluster, NODE, slim=_slim_node, on_change=self._node_changed) if read_nodes else None
+        self._offers: tuple[Offer, ...] | None = None
 
     @property
     def informers(self) -> Sequence[Informer]:
@@ -140,13 +142,19 @@ class Watches:
         """Return the pods that download the model of an LLMDeployment."""
         return self._pods.by_owner(f"{key.namespace}/{key.name}/download")
 
-    def gpu_nodes(self) -> Sequence[Mapping[str, str]]:
-        """Return the labels of every node that has GPUs; of none when nodes may not be read."""
-        return [
-            node["metadata"]["labels"]
-            for node in self.readable_nodes() or ()
-            if PRODUCT_LABEL in node["metadata"]["labels"] and node["status"]["capacity"].get(GPU_RESOURCE, "0") != "0"
-        ]
+    def gpu_offers(self) -> Sequence[Offer]:
+        """Return what every node that has GPUs offers, counted once for each change of a node."""
+        if self._offers is None:
+            nodes = self.readable_nodes()
+            if nodes is None:
+                return ()
+            self._offers = gpu_offers(
+                labels
+                for node in nodes
+                if PRODUCT_LABEL in (labels := node["metadata"]["labels"])
+                and node["status"]["capacity"].get(GPU_RESOURCE, "0") != "0"
+            )
+        return self._offers
 
     def readable_nodes(self) -> Iterable[Manifest] | None:
         """Return the nodes, or None when they may not be read."""
@@ -167,6 +175,7 @@ class Watches:
                 self._enqueue(key)
 
     def _node_changed(self, _manifest: Manifest, _deleted: bool) -> None:  # noqa: FBT001 - the informer's callback
+        self._offers = None
         for key, stored in self._deployments.items():
             if not is_planned(stored):
                 self._enqueue(key)

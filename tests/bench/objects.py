@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtllm_operator.api import LLMDeploymentSpec
-from trtllm_operator.gather import gather, labels_of
+from trtllm_operator.gather import gather, offers_of
 from trtllm_operator.hardware import NodeGroup
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
@@ -39,7 +39,7 @@ def an_object(namespace: str, name: str, tag: str = FIRST_TAG) -> Manifest:
 def children(namespace: str, name: str, tag: str = FIRST_TAG) -> tuple[Manifest, ...]:
     """Return the manifests the operator applies for it, owner included."""
     spec = LLMDeploymentSpec.model_validate(an_object(namespace, name, tag)["spec"])
-    verdict = plan(spec, gather(spec, list(labels_of([NodeGroup.parse(NODES)]))))
+    verdict = plan(spec, gather(spec, offers_of([NodeGroup.parse(NODES)])))
     if not isinstance(verdict, Plan):
         raise TypeError(verdict)
     # An owner that does not exist: nobody collects garbage during the run.
