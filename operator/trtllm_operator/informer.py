@@ -196,13 +196,13 @@ class Informer:
         self._position = self._reached = _version(event.manifest)
         if event.type == "BOOKMARK":
             return
-        manifest = self._slim(event.manifest)
         if event.type == "DELETED":
-            self._delete(manifest)
+            self._delete(self._slim(event.manifest))
             return
-        known = self._objects.get(_place(manifest))
-        if known is not None and _same(known, manifest) and _version(known) == _version(manifest):
+        known = self._objects.get(_place(event.manifest))
+        if known is not None and _same(known, event.manifest) and _version(known) == _version(event.manifest):
             return
+        manifest = self._slim(event.manifest)
         if known is not None and _is_older(_version(manifest), _version(known)):
             # Our own write came after it and memory holds the outcome of both, but nobody has heard of this change.
             manifest = known
