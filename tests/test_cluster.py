@@ -440,6 +440,33 @@ async def test_the_fence_stops_every_write_and_no_read(api: Api) -> None:
     await connection.close()
 
 
+async def test_a_lease_lost_while_a_connection_is_made_stops_the_write(api: Api) -> None:
+    lease = {"metadata": {"name": "x", "namespace": "y"}}
+    held = iter([True, False])
+
+    def fence() -> None:
+        if not next(held):
+            raise NotLeader("somebody else leads")
+
+    connection = Connection(api.url)
+    fenced = Cluster(connection, fence=fence)
+    for write in (fenced.update(LEASE, lease), fenced.delete(LEASE, "y", "x", uid="u")):
+        held = iter([True, False])
+        with pytest.raises(Unavailable, match="somebody else leads"):
+            await write
+    held = iter([True, True])
+    api.expect(
+        "POST",
+        "/apis/coordination.k8s.io/v1/namespaces/y/leases",
+        answer(lease),
+        body=lease,
+        content_type="application/json",
+    )
+    assert await fenced.create(LEASE, lease) == lease
+    assert api.surprise is None
+    await connection.close()
+
+
 async def test_requests_are_counted(api: Api) -> None:
     counted: list[tuple[str, str, int]] = []
     connection = Connection(api.url)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from trtllm_operator.connection import Connection
@@ -132,12 +133,28 @@ def _failure(call: _Call, response: aiohttp.ClientResponse, body: bytes) -> Clus
     )
 
 
+class _FencedBody(aiohttp.BytesPayload):
+    """The body of a write, which asks the fence as its bytes leave.
+
+    aiohttp may wait long for a connection, and a process may be stopped (SIGSTOP, a paused machine) while it does.
+    """
+
+    def __init__(self, content: bytes, fence: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._fence = fence
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._fence()  # headers are held back until there is something of the body
+        await super().write_with_length(writer, content_length)
+
+
 class Cluster:
     """Requests to the API server. Timeouts in seconds.
 
     Any method raises, besides the errors it names: Forbidden (401, 403), Rejected (the request is at fault) and
     Unavailable (429, 5xx, time-outs, no connection). ``on_request`` is told the RBAC verb, the resource and the HTTP
-    status (0: no answer) of every request; ``fence`` is called before each write and forbids it by raising.
+    status (0: no answer) of every request; ``fence`` is called before each write and once more as it leaves, and
+    forbids it by raising.
     """
 
     def __init__(
@@ -297,16 +314,15 @@ class Cluster:
 
     @asynccontextmanager
     async def _response(self, call: _Call, limits: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._fence is not None and call.verb in _WRITES:
-            self._fence()
         content, headers = call.content()
+        body = self._fenced(content) if content is not None and call.verb in _WRITES else content
         url = URL(self._server + call.target, encoded=True)
         status = 0
         try:
             async with self._connection.session.request(
                 _METHODS[call.verb],
                 url,
-                data=content,
+                data=body,
                 headers=headers,
                 timeout=limits,
                 allow_redirects=False,
@@ -322,6 +338,12 @@ class Cluster:
         except (aiohttp.ClientError, OSError) as error:
             self._count_unanswered(call, status)
             raise Unavailable(f"{call}: {str(error) or type(error).__name__}", status=status) from error
+
+    def _fenced(self, content: bytes) -> bytes | _FencedBody:
+        if self._fence is None:
+            return content
+        self._fence()
+        return _FencedBody(content, self._fence)
 
     def _count(self, call: _Call, status: int) -> None:
         if self._on_request is not None:
