@@ -52,8 +52,8 @@ def _as_installed(directory: Path) -> Path:
 
 def _run(sandbox: Sandbox, directory: Path, count: int, profile: Path | None) -> Figures:
     kubectl = Kubectl(sandbox, sandbox.kubeconfig)
-    bare, ours = f"bare-{count}", f"operator-{count}"
-    for namespace in (bare, ours):
+    namespaces = bare, ours, bare_after = f"bare-{count}", f"operator-{count}", f"bare-after-{count}"
+    for namespace in namespaces:
         kubectl("create", "namespace", namespace)
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(sandbox.service_account_kubeconfig(OPERATOR_NAMESPACE, ACCOUNT), encoding="utf-8")
@@ -66,7 +66,7 @@ def _run(sandbox: Sandbox, directory: Path, count: int, profile: Path | None) ->
         components = sandbox.facts()["components"]
         pids = tuple(components[name]["pid"] for name in ("etcd", "kube-apiserver"))
         try:
-            run = Run(client, bare_client, operator, pids, bare, ours, count, profiled=profile is not None)
+            run = Run(client, bare_client, operator, pids, bare, ours, bare_after, count, profiled=profile is not None)
             return await run.play()
         finally:
             await client.close()
@@ -81,7 +81,7 @@ def _run(sandbox: Sandbox, directory: Path, count: int, profile: Path | None) ->
 def _table(runs: Sequence[Figures]) -> str:
     rows: list[tuple[str, list[str]]] = [
         ("objects", [str(run.objects) for run in runs]),
-        ("create: bare client", [f"{run.bare_create:.2f} s" for run in runs]),
+        ("create: bare client, before and after", [_both(run.bare_creates) for run in runs]),
         ("create: operator, all children there", [f"{run.create:.2f} s" for run in runs]),
         ("create: operator / bare", [f"{run.create / run.bare_create:.2f}" for run in runs]),
         (
@@ -107,6 +107,10 @@ def _table(runs: Sequence[Figures]) -> str:
     lines = [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows]
     lines.insert(1, "|---" * (len(runs) + 1) + "|")
     return "\n".join(lines)
+
+
+def _both(seconds: tuple[float, float]) -> str:
+    return " and ".join(f"{each:.2f} s" for each in seconds)
 
 
 def _per_object(writes: Counter[str], objects: int) -> str:

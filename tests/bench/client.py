@@ -17,6 +17,8 @@ from trtllm_operator.connection import Connection
 from trtllm_operator.kinds import CHILD_KINDS, LLM_DEPLOYMENT, Kind
 
 Manifest = dict[str, Any]
+Wanted = Callable[[str, Manifest], bool]
+"""Whether an event, by its type and its object, is what is waited for."""
 
 WORKERS = 8
 """Objects at a time, as many as the operator works on; their children are applied at once, as the operator does."""
@@ -56,11 +58,6 @@ class Client:
         """Delete one object."""
         await self._send("DELETE", kind.path(namespace, name), None)
 
-    async def count(self, kind: Kind, namespace: str) -> int:
-        """Return how many there are, without reading them."""
-        answer = json.loads(await self._send("GET", f"{kind.path(namespace)}?limit=1", None))
-        return len(answer["items"]) + int(answer["metadata"].get("remainingItemCount", 0))
-
     async def writes(self) -> Counter[str]:
         """Return the writes the API server has counted so far, by resource, but those it does for itself."""
         text = (await self._send("GET", "/metrics", None)).decode()
@@ -89,7 +86,7 @@ class Client:
         url = f"{self._server}{kind.path(namespace)}?watch=1&resourceVersion={version}"
         async with self._connection.session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as answer:
             async for line in answer.content:
-                arrivals.take(json.loads(line))
+                arrivals.take(line)
 
     async def _apply_each(self, manifests: Sequence[Manifest]) -> None:
         await asyncio.gather(*map(self._apply, manifests))
@@ -114,42 +111,41 @@ class Client:
 
 
 class Arrivals:
-    """When objects were seen to change, in seconds of the monotonic clock."""
+    """When objects were seen to change, in seconds of the monotonic clock; an event is read when somebody asks."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[float, str, Manifest]] = []
+        self._seen: list[tuple[float, bytes]] = []
         self._news = asyncio.Event()
 
-    def take(self, event: Manifest) -> None:
-        manifest = event["object"]
-        self._seen.append((time.monotonic(), event["type"], manifest))
+    def take(self, line: bytes) -> None:
+        self._seen.append((time.monotonic(), line))
         self._news.set()
 
-    async def first(self, name: str, wanted: Callable[[str, Manifest], bool], seconds: float = 60) -> float:
-        """Wait for an event of one object; return when it came."""
-        done = 0
+    async def number(self, count: int, seconds: float) -> float:
+        """Wait for so many events; return when the last of them came."""
         async with asyncio.timeout(seconds):
-            while True:
-                for at, kind, manifest in self._seen[done:]:
-                    done += 1
-                    if manifest["metadata"]["name"] == name and wanted(kind, manifest):
-                        return at
+            while len(self._seen) < count:
                 self._news.clear()
                 await self._news.wait()
+        return self._seen[count - 1][0]
 
-    async def all(self, names: Iterable[str], wanted: Callable[[str, Manifest], bool], seconds: float) -> float:
+    async def first(self, name: str, wanted: Wanted, seconds: float = 60) -> float:
+        """Wait for an event of one object; return when it came."""
+        return await self.all([name], wanted, seconds)
+
+    async def all(self, names: Iterable[str], wanted: Wanted, seconds: float) -> float:
         """Wait until each of these had such an event; return when the last one came."""
         missing, done, last = set(names), 0, 0.0
         async with asyncio.timeout(seconds):
             while missing:
-                for at, kind, manifest in self._seen[done:]:
-                    done += 1
-                    if manifest["metadata"]["name"] in missing and wanted(kind, manifest):
-                        missing.discard(manifest["metadata"]["name"])
-                        last = at
-                if missing:
-                    self._news.clear()
-                    await self._news.wait()
+                await self.number(done + 1, seconds)
+                at, line = self._seen[done]
+                done += 1
+                event = json.loads(line)
+                manifest = event["object"]
+                if manifest["metadata"]["name"] in missing and wanted(event["type"], manifest):
+                    missing.discard(manifest["metadata"]["name"])
+                    last = at
         return last
 
 
