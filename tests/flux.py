@@ -27,6 +27,7 @@ from control_plane import Cluster, Manifest, wait_until
 from operator_process import answers
 from support import ROOT
 from trtllm_operator.sandbox import binaries
+from trtllm_operator.sandbox.addons import wait_established
 from trtllm_operator.sandbox.process import free_ports, kill_group, spawn
 
 NAMESPACE = "flux-system"
@@ -209,7 +210,7 @@ def running_flux(cluster: Cluster, directory: Path) -> Iterator[Flux]:
     """Install Flux as `flux bootstrap` does with the path ./flux, run its controllers, and yield it."""
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("apply", "--server-side", "--filename=-", stdin=_list(crds()))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    wait_established(cluster.kubectl, "crd", "--all")
     cluster.kubectl("apply", "--server-side", "--filename=-", stdin=_list(_bootstrapped()))
     archives = directory / "artifacts"
     archives.mkdir()

@@ -19,6 +19,7 @@ from support import ROOT
 from trtllm_operator.cli import main
 from trtllm_operator.install import manifests
 from trtllm_operator.sandbox import Sandbox
+from trtllm_operator.sandbox.addons import wait_established
 from trtllm_operator.sandbox.process import free_ports
 
 NAMESPACE = "trtllm-operator-system"
@@ -70,7 +71,7 @@ def empty() -> Iterator[Cluster]:
         cluster = Cluster(sandbox)
         wanted = {"apiVersion": "v1", "kind": "List", "items": manifests(NAMESPACE)}
         cluster.kubectl("apply", "--server-side", "--filename=-", stdin=wanted)
-        cluster.kubectl("wait", "--for=condition=Established", "crd/llmdeployments.trtllm.dev")
+        wait_established(cluster.kubectl, "crd/llmdeployments.trtllm.dev")
         yield cluster
 
 

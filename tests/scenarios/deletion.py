@@ -9,6 +9,7 @@ from faults.oracles import assert_converged, assert_gone
 from faults.stand import Scene, Stand
 from scenarios.registry import scenario
 from trtllm_operator.crd import crd_yaml
+from trtllm_operator.sandbox.addons import wait_established
 
 CHILDREN = (("ConfigMap", config_map_name()), ("Service", "llama"), ("Deployment", "llama"))
 SPECS: dict[str, Manifest] = {
@@ -173,7 +174,7 @@ def the_crd_is_deleted(stand: Stand) -> None:
             wait_until(lambda: not scene.namespace.list("deployments"), 60)
         finally:
             _apply_text(stand, crd_yaml())
-            stand.cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+            wait_established(stand.cluster.kubectl, f"crd/{name}")
         scene.namespace.deploy()
         scene.namespace.kubectl("wait", "--for=condition=Ready", "llmd/llama", "--timeout=85s")
         assert "Traceback" not in scene.operator.log

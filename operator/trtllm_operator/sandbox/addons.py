@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from trtllm_operator.sandbox.errors import SandboxError
 
-Kubectl = Callable[..., None]
+Kubectl = Callable[..., object]
 """Runs kubectl as the administrator with these arguments; raises SandboxError when it fails."""
 
 _DATA = resources.files("trtllm_operator.sandbox").joinpath("crds")
@@ -65,4 +65,13 @@ def install_crds(names: Iterable[str], kubectl: Kubectl, directory: Path) -> Non
         source.write_bytes(ADDONS[name].crds())
         files.append(f"--filename={source}")
     kubectl("apply", "--server-side", "--field-manager=sandbox", *files)
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    wait_established(kubectl, *files)
+
+
+def wait_established(kubectl: Kubectl, *crds: str) -> None:
+    """Wait until the kinds of these CRDs, resources or files, are served.
+
+    kubectl cannot wait for a condition of an object that has none yet: a CRD's are null at first.
+    """
+    for sign in ("jsonpath={.status.conditions[0].type}", "condition=Established"):
+        kubectl("wait", f"--for={sign}", "--timeout=30s", *crds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from trtllm_operator.sandbox import kubeconfig, lws
-from trtllm_operator.sandbox.addons import install_crds
+from trtllm_operator.sandbox.addons import install_crds, wait_established
 from trtllm_operator.sandbox.apiserver import ApiError, Client
 from trtllm_operator.sandbox.components import Component, Ports, control_plane
 from trtllm_operator.sandbox.errors import SandboxError
@@ -145,7 +145,7 @@ def _install_operator(supervisor: Supervisor) -> None:
     for manifest in wanted:
         if manifest["kind"] == "CustomResourceDefinition":
             name = manifest["metadata"]["name"]
-            _kubectl(supervisor, "wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
+            wait_established(partial(_kubectl, supervisor), f"crd/{name}")
 
 
 def _install_kinds(supervisor: Supervisor, client: Client, server: str, ports: Ports) -> dict[str, Component]:
