@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from control_plane import wait_until
@@ -34,6 +34,7 @@ class OperatorProcess:
         name: str = "operator",
         python: Sequence[str] = (sys.executable,),
         sources: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
         (port,) = free_ports(1)
@@ -44,7 +45,7 @@ class OperatorProcess:
             *arguments,
         ]
         path = os.pathsep.join(map(str, (*sources, ROOT / "operator")))
-        self._environment = {**os.environ, "PYTHONPATH": path, "POD_ID": name}
+        self._environment = {**os.environ, "PYTHONPATH": path, "POD_ID": name, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,10 +59,18 @@ class OperatorProcess:
     @property
     def rss(self) -> int:
         """Resident memory in bytes, 0 when it does not run."""
+        return self._memory("VmRSS")
+
+    @property
+    def data(self) -> int:
+        """Bytes it may write to, resident or not, which is what RLIMIT_DATA limits; 0 when it does not run."""
+        return self._memory("VmData")
+
+    def _memory(self, field: str) -> int:
         if self._process is None or not self.alive:
             return 0
         for line in Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
         return 0
 

@@ -39,7 +39,7 @@ from faults.rules import (
     Truncate,
     Withhold,
 )
-from trtllm_operator.sandbox.pki import write_pki
+from trtllm_operator.sandbox.pki import renew_server, write_pki
 
 _NOT_FORWARDED = {"host", "content-length", "transfer-encoding", "connection", "user-agent"}
 _LONGEST_LINE = 16 * 2**20
@@ -80,12 +80,16 @@ class Exchange:
 class Proxy:
     """One proxy for one operator. All methods are for its own event loop, but ``arm``, ``exchanges`` and ``lists``."""
 
-    def __init__(self, upstream: str, tls: ssl.SSLContext, pki: Path, *, user_agent: str) -> None:
+    def __init__(
+        self, upstream: str, tls: ssl.SSLContext, pki: Path, *, user_agent: str, host: str = "127.0.0.1"
+    ) -> None:
         self.exchanges: list[Exchange] = []
         self.lists: defaultdict[str, list[bytes]] = defaultdict(list)
         self.kill: Callable[[], None] = lambda: None
         self.pki = pki
         self._user_agent = user_agent
+        self._host = host
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._upstream = URL(upstream)
         self._upstream_tls = tls
         self._armed: list[Armed] = []
@@ -97,10 +101,9 @@ class Proxy:
         self.url = ""
 
     async def start(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
+        """Listen on a free port."""
         write_pki(self.pki)
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(self.pki / "server.crt", self.pki / "server.key")
+        self._tls.load_cert_chain(self.pki / "server.crt", self.pki / "server.key")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._upstream_tls),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -111,9 +114,10 @@ class Proxy:
         application.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
+        site = web.TCPSite(self._runner, self._host, 0, ssl_context=self._tls)
         await site.start()
-        self.url = f"https://127.0.0.1:{self._runner.addresses[0][1]}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"https://{host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Break every connection."""
@@ -138,6 +142,12 @@ class Proxy:
     async def revive(self) -> None:
         """Let a new operator process speak after the last one was killed."""
         self._dead = False
+
+    async def renew_certificate(self) -> None:
+        """Show new connections another certificate of the same CA, and break the open watches."""
+        renew_server(self.pki)
+        self._tls.load_cert_chain(self.pki / "server.crt", self.pki / "server.key")
+        await self.cut()
 
     async def cut(self, *resources: str) -> None:
         """Break the open watches of these resources, or all."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,19 +77,32 @@ class AuditLog:
 
 
 class Replica:
-    """One operator process behind a proxy of its own, which marks its requests in the audit log by its name."""
+    """One operator process behind a proxy of its own, which marks its requests in the audit log by its name.
+
+    ``python`` runs its module, in this ``environment`` besides ours; the proxy listens on ``host``.
+    """
 
     def __init__(
-        self, stand: Stand, namespace: str, directory: Path, name: str, arguments: Sequence[str], python: Sequence[str]
+        self,
+        stand: Stand,
+        namespace: str,
+        directory: Path,
+        name: str,
+        *arguments: str,
+        python: Sequence[str] = (sys.executable,),
+        host: str = "127.0.0.1",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._loop = stand.loop
-        self.proxy = Proxy(stand.sandbox.server, stand.tls, directory / name, user_agent=name)
+        self.proxy = Proxy(stand.sandbox.server, stand.tls, directory / name, user_agent=name, host=host)
         self._loop.run(self.proxy.start())
         kubeconfig = directory / f"{name}.kubeconfig"
         kubeconfig.write_text(stand.operator_kubeconfig(self.proxy.url, self.proxy.pki), encoding="utf-8")
         log = directory / f"{name}.log"
-        self.process = OperatorProcess(kubeconfig, namespace, log, *arguments, name=name, python=python)
+        self.process = OperatorProcess(
+            kubeconfig, namespace, log, *arguments, name=name, python=python, environment=environment
+        )
         self.proxy.kill = self.process.kill
 
     def start(self, *, wait: bool = True) -> None:
@@ -142,11 +155,11 @@ class Scene:
         """The proxy of the first operator."""
         return self.first.proxy
 
-    def replica(self, name: str, *arguments: str, python: Sequence[str] = (sys.executable,)) -> Replica:
-        """Return a further operator for the same namespace, not started yet; ``python`` runs its module."""
+    def replica(self, name: str, *arguments: str, **process: Any) -> Replica:
+        """Return a further operator for the same namespace, not started yet; ``process``: see ``Replica``."""
         namespace = self.namespace.name
         election = ("--leader-elect", f"--pod-name={name}", f"--pod-namespace={namespace}") if self._elected else ()
-        made = Replica(self.stand, namespace, self._directory, name, (*election, *arguments), python)
+        made = Replica(self.stand, namespace, self._directory, name, *election, *arguments, **process)
         self.replicas.append(made)
         return made
 

@@ -6,6 +6,7 @@ PLAYS = (
     "crashes",
     "watches",
     "api_errors",
+    "ways",
     "ownership",
     "specs",
     "fields",

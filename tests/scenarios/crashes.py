@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable
 
-from control_plane import Manifest, config_map_name, wait_until
+import yaml
+
+from control_plane import Manifest, an_llm_deployment, config_map_name, wait_until
+from faults import limited_memory
 from faults.oracles import assert_converged
 from faults.rules import Kill, Moment, Reset, Slow, writes
-from faults.stand import Stand
+from faults.stand import Scene, Stand
 from scenarios.enumeration import kill_at_each_write
 from scenarios.registry import scenario
 from scenarios.several_nodes import ONE_NODE, SEVERAL_NODES, switch
+from support import ROOT
 
+MIB = 2**20
 HPA = ("HorizontalPodAutoscaler", "llama")
 IMAGE = {"engine": {"image": {"tag": "1.3.0rc25"}}}
 
@@ -179,3 +187,55 @@ def killed_between_children_and_status(stand: Stand) -> None:
         later = [entry["objectRef"]["resource"] for entry in scene.audit_writes()[children:]]
         assert set(later) <= {"llmdeployments", "events"}, later
         wait_until(lambda: scene.namespace.condition().get("status") == "True")
+
+
+MANY = 2000
+SPARE_MIB = 3
+"""What a process gets beyond what it has without an object: too little for a list of many."""
+
+
+@scenario(
+    10,
+    "Out of memory while 2000 objects are listed",
+    injected="2000 objects that cannot be planned; first a process that may have 3 MiB more than it needs for none "
+    "(RLIMIT_DATA), then one with the memory that the chart requests",
+    asserted="the first ends by itself; the second tells every object once, and stays below what the chart requests",
+)
+def out_of_memory(stand: Stand) -> None:
+    with stand.scene("memory") as scene:
+        empty = scene.operator.data // MIB
+        scene.operator.terminate()
+        names = [f"llama-{number:04}" for number in range(MANY)]
+        scene.namespace.kubectl("create", "--filename=-", stdin=_unplannable(names))
+        short = scene.replica("short", python=_limited(empty + SPARE_MIB))
+        short.start(wait=False)
+        assert short.process.wait(60) != 0
+        assert len(_told(scene)) < MANY
+        enough = scene.replica("enough", python=_limited(_requested_mib()))
+        enough.start()
+        wait_until(lambda: len(_told(scene)) == MANY, 180, what=lambda: f"{len(_told(scene))} objects are told")
+        scene.quiet()
+        assert set(_told(scene).values()) == {1}
+        assert "Traceback" not in enough.process.log
+        assert enough.process.rss < _requested_mib() * MIB
+
+
+def _unplannable(names: Iterable[str]) -> Manifest:
+    items = [an_llm_deployment(name, model={"uri": "hf://acme/secret"}) for name in names]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _limited(mebibytes: int) -> tuple[str, ...]:
+    return sys.executable, limited_memory.__file__, str(mebibytes)
+
+
+def _requested_mib() -> int:
+    values = yaml.safe_load((ROOT / "charts" / "trtllm-operator" / "values.yaml").read_text(encoding="utf-8"))
+    requested: str = values["resources"]["requests"]["memory"]
+    return int(requested.removesuffix("Mi"))
+
+
+def _told(scene: Scene) -> Counter[str]:
+    """Return how often the status of each object was written."""
+    written = (exchange for replica in scene.replicas for exchange in list(replica.proxy.exchanges))
+    return Counter(e.request.name for e in written if e.request.resource == "llmdeployments/status" and e.status == 200)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+
+from control_plane import Namespace, wait_until
+from faults.oracles import assert_gone
 from faults.stand import Stand
 from scenarios.registry import scenario
 
@@ -21,3 +27,42 @@ def good_and_bad_side_by_side(stand: Stand) -> None:
             scene.namespace.kubectl("wait", "--for=condition=Ready", f"llmd/good-{number}", "--timeout=30s")
         for number in range(15):
             assert scene.namespace.condition(name=f"bad-{number}")["reason"] == "ModelSizeUnknown"
+
+
+LIVES = {"10": 10, "100": 100}
+AT_ONCE = 10
+"""Lifecycles that are under way at a time; each is a series of kubectl commands, which cost more than the operator."""
+
+
+@scenario(
+    110,
+    "Many lifecycles in parallel",
+    injected="10 or 100 objects, ten at a time: created, edited when there is a Deployment, deleted when it is edited",
+    asserted="each Deployment is made once, follows the edit and goes; nothing is left",
+    variants=tuple(LIVES),
+)
+def many_lifecycles(stand: Stand, count: str) -> None:
+    names = [f"llama-{number}" for number in range(LIVES[count])]
+    with stand.scene(f"lives-{count}") as scene:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda name: _live(scene.namespace, name), names))
+        assert_gone(scene)
+        written = [entry for entry in scene.audit_writes() if entry["objectRef"]["resource"] == "deployments"]
+        made = Counter(e["objectRef"]["name"] for e in written if e["responseStatus"]["code"] == HTTPStatus.CREATED)
+        assert made == dict.fromkeys(names, 1)
+        assert len(written) == 2 * len(names)
+
+
+def _live(namespace: Namespace, name: str) -> None:
+    def tag() -> str | None:
+        found = namespace.find("deployment", name)
+        if found is None:
+            return None
+        return str(found["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2])
+
+    namespace.deploy(name)
+    wait_until(lambda: tag() is not None)
+    namespace.deploy(name, engine={"image": {"tag": "1.3.0rc25"}})
+    wait_until(lambda: tag() == "1.3.0rc25")
+    namespace.kubectl("delete", "llmd", name)
+    wait_until(lambda: tag() is None)

@@ -1,4 +1,4 @@
-"""The certificates of one sandbox: one CA, elliptic-curve keys, everything for 127.0.0.1 only."""
+"""The certificates of one sandbox: one CA, elliptic-curve keys, everything for this machine only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+_SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.96.0.1")
 
 # File stem -> (common name, organisation): the user and the group Kubernetes reads out of a client certificate.
 _CLIENTS = {
@@ -57,6 +57,15 @@ def write_pki(directory: Path) -> None:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     write_private(directory / "service-accounts.pub", public)
+
+
+def renew_server(directory: Path) -> None:
+    """Write another serving certificate of the same CA in the place of the one there is."""
+    certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
+    key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{directory}/ca.key is not an elliptic-curve key")
+    _write_pair(directory, "server", *_issue(Authority(certificate, key), "127.0.0.1", "", server=True))
 
 
 def _authority() -> Authority:
