@@ -17,7 +17,7 @@ from kubernetes.config import new_client_from_config
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.gather import gather, offers_of
 from trtllm_operator.hardware import NodeGroup
-from trtllm_operator.kinds import AUTOSCALER, KINDS, LLM_DEPLOYMENT, POD, SECRET, Kind
+from trtllm_operator.kinds import AUTOSCALER, EVENT, KINDS, LLM_DEPLOYMENT, POD, SECRET, Kind
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.render import Owner, render
@@ -30,8 +30,8 @@ Manifest = dict[str, Any]
 FIELD_MANAGER = "tests"
 
 _KINDS = {
-    **{kind.kind.lower(): kind for kind in (*KINDS, SECRET, POD, LLM_DEPLOYMENT)},
-    **{kind.plural: kind for kind in (*KINDS, SECRET, POD, LLM_DEPLOYMENT)},
+    **{kind.kind.lower(): kind for kind in (*KINDS, EVENT, SECRET, POD, LLM_DEPLOYMENT)},
+    **{kind.plural: kind for kind in (*KINDS, EVENT, SECRET, POD, LLM_DEPLOYMENT)},
     "hpa": AUTOSCALER,
     "llmd": LLM_DEPLOYMENT,
 }
@@ -217,6 +217,10 @@ class Namespace:
             return None
 
         return wait_until(found, what=lambda: f"{kind} is {self.condition(kind, name)}, not {reason}")
+
+    def told(self, reason: str) -> list[str]:
+        """Return the messages of the events of this reason, whatever they are about."""
+        return [event["message"] for event in self.list("events") if event["reason"] == reason]
 
 
 def _list_of(manifests: Iterable[Manifest]) -> Manifest:

@@ -71,6 +71,21 @@ def as_stored(manifest: Manifest, uid: str = "c1") -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "uid": uid, "managedFields": [entry]}}
 
 
+def scaled_by(manager: str, stored: Manifest, replicas: int, *, subresource: str = "scale") -> Manifest:
+    """Return what is stored of a workload after somebody else has set its replicas, which takes them from us."""
+    (ours,) = stored["metadata"]["managedFields"]
+    held = ours["fieldsV1"]
+    left = {**held, "f:spec": {key: below for key, below in held["f:spec"].items() if key != "f:replicas"}}
+    theirs = {
+        "manager": manager,
+        "operation": "Update",
+        "subresource": subresource,
+        "fieldsV1": {"f:spec": {"f:replicas": {}}},
+    }
+    metadata = {**stored["metadata"], "managedFields": [{**ours, "fieldsV1": left}, theirs]}
+    return {**stored, "metadata": metadata, "spec": {**stored["spec"], "replicas": replicas}}
+
+
 def _fields(value: Any) -> Manifest:
     """Return the fieldsV1 that applying this value gives, lists taken as atomic."""
     return {f"f:{key}": _fields(below) for key, below in value.items()} if isinstance(value, dict) else {}

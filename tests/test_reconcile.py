@@ -9,12 +9,13 @@ from typing import Any, cast
 import pytest
 
 from builders import LLAMA_70B
-from fakes import FakeCluster, FakeMemory, FakeSurvey, Manifest
+from fakes import FakeCluster, FakeMemory, FakeSurvey, Manifest, scaled_by
 from trtllm_operator.approval import APPROVAL_ANNOTATION
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.errors import ClusterError, Conflict, Forbidden, NotFound, OperatorError, Rejected, Unavailable
 from trtllm_operator.forecast import DECISION_AGE, FORECAST_AGE
-from trtllm_operator.kinds import HTTP_ROUTE, SCALED_OBJECT, Kind
+from trtllm_operator.kinds import DEPLOYMENT, HTTP_ROUTE, SCALED_OBJECT, Kind
+from trtllm_operator.naming import DOWNLOAD_ANNOTATION
 from trtllm_operator.reconcile import CAPACITY_POLL, CHANGED_MEANWHILE, STRANGER_POLL, Reconciler
 from trtllm_operator.settings import Settings
 from trtllm_operator.workqueue import Key
@@ -406,6 +407,53 @@ async def test_a_paused_object_costs_no_write_but_its_status() -> None:
     assert memory.deployments[KEY]["status"]["plan"]["id"] == before
 
 
+def _scale(memory: FakeMemory, replicas: int) -> None:
+    """Do what an autoscaler does that points at our Deployment."""
+    applied = memory.objects[("Deployment", "llama")]
+    memory.observe(DEPLOYMENT, scaled_by("kube-controller-manager", applied, replicas))
+
+
+def _told(cluster: FakeCluster) -> list[str]:
+    """Return the messages of the events about replicas that somebody else sets."""
+    events = [manifest for _, kind, manifest in cluster.requests if kind == "Event"]
+    return [event["message"] for event in events if event["reason"] == "ReplicasContested"]
+
+
+async def test_replicas_that_somebody_else_sets_are_set_back_and_told_once() -> None:
+    memory, cluster = await _served(replicas=2), FakeCluster()
+    reconciler, before = _reconciler(cluster, memory), memory.deployments[KEY]["status"]["conditions"]
+    for replicas in (5, 6, 5):
+        _scale(memory, replicas)
+        await reconciler(KEY)
+        assert memory.objects[("Deployment", "llama")]["spec"]["replicas"] == 2
+    assert cluster.said().count((f"{APPLY} force", "Deployment")) == 3
+    (message,) = _told(cluster)
+    assert message.startswith("kube-controller-manager set the replicas of Deployment llama to 5; set back to 2; ")
+    assert memory.deployments[KEY]["status"]["conditions"] == before
+
+
+async def test_replicas_that_could_not_be_set_back_are_not_told_of() -> None:
+    memory, cluster = await _served(replicas=2), FakeCluster()
+    _scale(memory, 5)
+    cluster.answers[(f"{APPLY} force", "Deployment")] = Unavailable("no", status=503)
+    with pytest.raises(Unavailable):
+        await _reconciler(cluster, memory)(KEY)
+    assert _told(cluster) == []
+    cluster.answers.clear()
+    await _settle(cluster, memory)
+    assert len(_told(cluster)) == 1
+
+
+@pytest.mark.parametrize("spec", [{"paused": True}, {"scaling": {"maxReplicas": 8}}], ids=["paused", "autoscaled"])
+async def test_replicas_that_are_left_alone_are_not_told_of(spec: dict[str, Any]) -> None:
+    memory, cluster = await _served(**{**spec, "paused": False}), FakeCluster()
+    _edit(memory, **spec)
+    _scale(memory, 5)
+    await _settle(cluster, memory)
+    assert memory.objects[("Deployment", "llama")]["spec"]["replicas"] == 5
+    assert _told(cluster) == []
+
+
 async def test_another_plan_is_applied_once_it_is_approved() -> None:
     memory = await _served()
     _edit(memory, gpus={"count": 8}, planChangePolicy="RequireApproval")
@@ -491,6 +539,22 @@ async def test_what_serves_is_left_alone_until_another_model_is_there(condition:
     assert _applied(cluster) == ["Job"]
     assert "delete" not in [verb for verb, _ in cluster.said()]
     assert (_reason(memory), _reason(memory, "WorkloadReady")) == (reason, "WaitingForModel")
+
+
+async def test_replicas_of_what_waits_for_a_download_are_neither_set_back_nor_told_of() -> None:
+    cluster, memory = FakeCluster(), FakeMemory(_stored(modelCache=CACHE))
+    await _settle(cluster, memory)
+    _end(memory, "Complete")
+    cluster.stored[("LLMDeployment", "llama")] = memory.deployments[KEY]
+    await _settle(cluster, memory)
+    (job,) = (place for place in memory.objects if place[0] == "Job")
+    del memory.objects[job]
+    workload = memory.objects[("Deployment", "llama")]
+    workload["metadata"]["annotations"][DOWNLOAD_ANNOTATION] = "llama-download-as-another-release-names-it"
+    _scale(memory, 5)
+    await _settle(cluster, memory)
+    assert memory.objects[("Deployment", "llama")]["spec"]["replicas"] == 5
+    assert _told(cluster) == []
 
 
 async def test_a_job_that_an_edit_changes_is_made_anew() -> None:

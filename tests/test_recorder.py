@@ -41,6 +41,12 @@ async def test_a_status_that_flaps_makes_no_storm() -> None:
     assert len(await _told(*((n, "u1", _change(str(n))) for n in range(100)))) == MOST_PER_PERIOD
 
 
+async def test_numbers_that_change_are_told_once() -> None:
+    told = [Transition(type="Warning", reason="Scaled", message=str(n), topic="kubectl") for n in range(3)]
+    other = Transition(type="Warning", reason="Scaled", message="9", topic="keda")
+    assert await _told(*((n, "u1", change) for n, change in enumerate([*told, other]))) == ["0", "9"]
+
+
 async def test_a_lost_event_is_no_error() -> None:
     cluster = FakeCluster()
     cluster.answers[("create", "Event")] = Unavailable("no", status=503)

@@ -8,6 +8,7 @@ import pytest
 from builders import a_plan, a_refusal, a_spec
 from support import ROOT
 from trtllm_operator.api_status import LLMDeploymentStatus
+from trtllm_operator.contest import REPLICAS_CONTESTED
 from trtllm_operator.download_status import ModelReason
 from trtllm_operator.errors import (
     Forbidden,
@@ -177,6 +178,8 @@ def test_foreign_conditions_are_left_to_their_owners() -> None:
     assert parse_status({"conditions": [foreign]}).conditions == ()
 
 
-@pytest.mark.parametrize("reason", [*Reason, *Caution, *ProblemReason, *StatusReason, *FeatureReason, *ModelReason])
+@pytest.mark.parametrize(
+    "reason", [*Reason, *Caution, *ProblemReason, *StatusReason, *FeatureReason, *ModelReason, REPLICAS_CONTESTED]
+)
 def test_every_reason_is_in_the_troubleshooting_page(reason: str) -> None:
     assert f"| `{reason}` |" in (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from builders import LLAMA_70B, a_plan, a_spec
-from fakes import FakeCluster, FakeMemory, Manifest, as_stored
+from fakes import FakeCluster, FakeMemory, Manifest, as_stored, scaled_by
 from trtllm_operator import upgrade
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.cluster import Cluster
@@ -132,6 +132,17 @@ async def test_a_held_workload_is_scaled_and_nothing_else(monkeypatch: pytest.Mo
     ((verb, manifest),) = _written(cluster)
     assert verb == "apply trtllm-operator-replicas force"
     assert manifest["spec"] == {"replicas": 3}
+
+
+async def test_a_held_workload_that_somebody_else_scales_is_set_back_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, memory = await _served()
+    monkeypatch.setattr(upgrade, "__version__", "9.9.9")
+    memory.observe(DEPLOYMENT, scaled_by("kubectl", memory.objects[("Deployment", "llama")], 3))
+    await _pass(cluster, memory, NEXT)
+    ((_, manifest),) = _written(cluster)
+    assert manifest["spec"] == {"replicas": 1}
+    told = [manifest["message"] for _, kind, manifest in cluster.requests if kind == "Event"]
+    assert [message.split(";")[0] for message in told] == ["kubectl set the replicas of Deployment llama to 3"]
 
 
 async def test_the_next_edit_brings_the_new_release(monkeypatch: pytest.MonkeyPatch) -> None:

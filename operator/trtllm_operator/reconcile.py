@@ -21,6 +21,8 @@ from trtllm_operator.approval import pending_plan
 from trtllm_operator.capacity import PLACED, Assessment
 from trtllm_operator.children import Children
 from trtllm_operator.cluster import Cluster
+from trtllm_operator.contest import contest
+from trtllm_operator.download_gate import Gate
 from trtllm_operator.engine_status import engine_status, keep_image_tag
 from trtllm_operator.engine_versions import find_release
 from trtllm_operator.errors import Conflict, InvalidObject, Leftover, NameConflict, NotFound, OperatorError
@@ -166,15 +168,20 @@ class Reconciler:
         outcome = Outcome(verdict=made, engine=engine, rollout=rollout)
         wanted = manifests if download.is_open else download.admitted
         try:
-            first_pass = run.before.observed_generation < 0
-            await self._children.bring(
-                run.owner, run.spec, workload_kind(made), manifests, download, first_pass=first_pass
-            )
+            await self._bring(run, made, manifests, download)
             if not run.new:
                 outcome = replace(outcome, capacity=await self._forecast(run, made, wanted))
         except OperatorError as error:
             outcome = replace(outcome, error=error)
         return self._observed(run, made, outcome)
+
+    async def _bring(self, run: _Pass, made: Plan, manifests: Sequence[Manifest], download: Gate) -> None:
+        """Bring the children to what was rendered, and tell when that undid what somebody else had scaled."""
+        contested = contest(manifests, self.memory.child)
+        first_pass = run.before.observed_generation < 0
+        await self._children.bring(run.owner, run.spec, workload_kind(made), manifests, download, first_pass=first_pass)
+        if contested is not None and download.is_open:
+            await self.recorder.post(self.cluster, run.key, run.uid, contested, self.now())
 
     async def _rollout(self, run: _Pass, made: Plan, render: Render) -> RolloutPlan:
         kind = workload_kind(made)

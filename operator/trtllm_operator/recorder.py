@@ -23,12 +23,14 @@ _LONGEST_MESSAGE = 1024
 
 _MOST_OBJECTS = 4096
 
+_Matter = tuple[str, str, str]
+
 
 class Recorder:
     """Posts events, and remembers for a while what it told. ``now`` is UTC."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[str, dict[Transition, datetime]] = OrderedDict()
+        self._told: OrderedDict[str, dict[_Matter, datetime]] = OrderedDict()
 
     async def post(self, cluster: Cluster, key: Key, uid: str, transition: Transition, now: datetime) -> None:
         """Tell one change, unless it was told a moment ago. A lost event is no error."""
@@ -41,11 +43,18 @@ class Recorder:
 
     def _is_news(self, uid: str, transition: Transition, now: datetime) -> bool:
         recent = {old: at for old, at in self._told.pop(uid, {}).items() if now - at < QUIET_PERIOD}
-        news = transition not in recent and len(recent) < MOST_PER_PERIOD
-        self._told[uid] = {**recent, transition: now} if news else recent
+        matter = _matter(transition)
+        news = matter not in recent and len(recent) < MOST_PER_PERIOD
+        self._told[uid] = {**recent, matter: now} if news else recent
         if len(self._told) > _MOST_OBJECTS:
             self._told.popitem(last=False)
         return news
+
+
+def _matter(transition: Transition) -> _Matter:
+    """Return what is told once in a quiet period."""
+    about = transition.message if transition.topic is None else transition.topic
+    return transition.type, transition.reason, about
 
 
 def _event(key: Key, uid: str, transition: Transition, now: datetime) -> Manifest:

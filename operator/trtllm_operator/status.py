@@ -101,11 +101,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A change worth a Kubernetes event."""
+    """A change worth a Kubernetes event.
+
+    ``topic``: what makes it the same as another one of its reason, where the message has numbers that go on changing.
+    """
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    topic: str | None = None
 
 
 def parse_status(raw: Any) -> LLMDeploymentStatus:

@@ -10,6 +10,7 @@ from typing import Any
 from trtllm_operator.apply import compact_fields
 from trtllm_operator.approval import APPROVAL_ANNOTATION
 from trtllm_operator.cluster import Cluster
+from trtllm_operator.contest import strange_holder
 from trtllm_operator.errors import ClusterError
 from trtllm_operator.hardware import GPU_RESOURCE, PRODUCT_LABEL
 from trtllm_operator.informer import Informer, default_slim
@@ -224,7 +225,10 @@ def _slim_deployment(manifest: Manifest) -> Manifest:
 
 def _slim_child(child: Manifest) -> Manifest:
     """Leave out what is only ever written: a pod template, a configuration file."""
-    slim = compact_fields(default_slim(child))
+    slim = default_slim(child)
+    if (holder := strange_holder(child)) is not None:
+        slim["metadata"]["managedFields"].append(holder)
+    slim = compact_fields(slim)
     slim.pop("data", None)
     if "spec" in slim:
         slim["spec"] = {key: value for key, value in slim["spec"].items() if key not in _POD_TEMPLATES}

@@ -135,6 +135,24 @@ def test_kubectl_scale(namespace: Namespace, replicas: int) -> None:
     assert namespace.condition()["reason"] == ("Ready" if replicas else "ScaledToZero")
 
 
+@pytest.mark.parametrize(
+    ("kind", "gpus"),
+    [pytest.param("Deployment", 1, id="one-node"), pytest.param("LeaderWorkerSet", 16, id="two-nodes")],
+)
+def test_a_workload_that_kubectl_scales_is_set_back_and_told_of_once(
+    namespace: Namespace, kind: str, gpus: int
+) -> None:
+    namespace.deploy(gpus={"count": gpus})
+    wait_until(lambda: namespace.find(kind, "llama"))
+    for replicas in (3, 2):
+        namespace.kubectl("scale", f"{kind}/llama", f"--replicas={replicas}")
+        wait_until(lambda: namespace.get(kind, "llama")["spec"]["replicas"] == 1)
+    namespace.kubectl("scale", "llmd/llama", "--replicas=2")
+    wait_until(lambda: namespace.get(kind, "llama")["spec"]["replicas"] == 2)
+    (message,) = namespace.told("ReplicasContested")
+    assert message.startswith(f"kubectl set the replicas of {kind} llama to 3; set back to 1; ")
+
+
 def test_a_quota_that_is_too_small_is_told_with_its_numbers(namespace: Namespace) -> None:
     namespace.kubectl("create", "quota", "gpus", f"--hard={GPU}=6")
     _until_counted(namespace)

@@ -67,6 +67,7 @@ def the_autoscaler_has_scaled(stand: Stand) -> None:
         assert set(wanted[wanted.index(7) :]) == {7}
         differs = ("Deployment llama.spec.replicas", "LLMDeployment.status", "pods")
         assert_converged(scene, differs=differs)
+        assert scene.namespace.told("ReplicasContested") == []
 
 
 @scenario(
@@ -84,6 +85,7 @@ def autoscaling_is_switched_off(stand: Stand) -> None:
         _patch(scene, {"replicas": 2, "scaling": None})
         _until_ready(scene, "2/2")
         assert_converged(scene, deleted={HPA: 1}, recreated={HPA: 1})
+        assert scene.namespace.told("ReplicasContested") == []
 
 
 @scenario(
@@ -146,7 +148,7 @@ def to_zero_and_back(stand: Stand) -> None:
     injected="a HorizontalPodAutoscaler with a minimum of three, on an LLMDeployment that states its replicas "
     "(without, Kubernetes reads zero and scales nothing) or on its Deployment",
     asserted="on the LLMDeployment: three replicas; on the Deployment: the spec wins, one write for each of the "
-    "autoscaler's, and at rest when it is deleted",
+    "autoscaler's, one event that names its controller, and at rest when it is deleted",
     variants=("llmdeployment", "deployment"),
 )
 def a_user_s_own_autoscaler(stand: Stand, target: str) -> None:
@@ -158,6 +160,7 @@ def a_user_s_own_autoscaler(stand: Stand, target: str) -> None:
             _until_ready(scene, "3/3")
             assert scene.namespace.get("llmd", "llama")["spec"]["replicas"] == 3
             assert_converged(scene)
+            assert scene.namespace.told("ReplicasContested") == []
             return
         wait_until(lambda: _times_scaled(scene) >= 2, 60)
         scene.namespace.kubectl("delete", "hpa", "users")
@@ -165,6 +168,8 @@ def a_user_s_own_autoscaler(stand: Stand, target: str) -> None:
         assert_converged(scene)
         writes = [e for e in scene.audit_writes() if e["objectRef"]["resource"] == "deployments"]
         assert len(writes) == 1 + _times_scaled(scene), "one for the create, one for each time it was scaled"
+        (told,) = scene.namespace.told("ReplicasContested")
+        assert told.startswith("kube-controller-manager set the replicas of Deployment llama to 3; set back to 1; ")
 
 
 def _autoscaler(target: str) -> Manifest:
