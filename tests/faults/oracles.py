@@ -249,7 +249,7 @@ def is_settled(workload: Manifest) -> bool:
 
 
 def _untouched(scene: Scene) -> None:
-    """An object that never was ours holds no field of ours in its last version."""
+    """An object that never was ours holds no field of ours in its last version; of the user's, we write the status."""
     ours, last = set[str](), dict[str, Manifest]()
     for happening in scene.trace.happenings:
         if happening.kind in _CHILD_KINDS:
@@ -263,6 +263,11 @@ def _untouched(scene: Scene) -> None:
         if uid not in ours and {entry["manager"] for entry in stranger["metadata"]["managedFields"]} & _MANAGERS
     ]
     assert touched == [], "O7: objects of strangers"
+    references = [entry["objectRef"] for entry in scene.audit_writes()]
+    asked = [
+        one for one in references if one["resource"] == LLM_DEPLOYMENT.plural and one.get("subresource") != "status"
+    ]
+    assert asked == [], "O7: the user's object"
 
 
 def _budget(scene: Scene, expectation: Expectation) -> None:

@@ -28,7 +28,7 @@ After every scenario the same oracles judge (`tests/faults/oracles.py`):
 | O4 no orphans | everything the operator made has an owner that exists |
 | O5 clean log | no traceback, no error, memory under 150 MiB |
 | O6 truthful status | never ahead of its generation, never Ready while the workload is not, dated when it changes |
-| O7 strangers | objects of others as they were |
+| O7 strangers | objects of others as they were; of the LLMDeployment itself, nothing but the status is written |
 | O8 budget | no more writes than the scenario allows |
 | O9 availability | never fewer replicas than promised |
 | O10 time | at rest within a minute after the fault |
