@@ -198,6 +198,36 @@ class Namespace:
         """Merge into a status, as the kubelet or a controller would."""
         self.cluster.patch_status(kind, self.name, name, status)
 
+    def strand(self, pod: Manifest, reason: str, message: str) -> None:
+        """Report of a pod what a kubelet does of one that it cannot start: an Event, and then containers that wait."""
+        metadata, status = pod["metadata"], pod["status"]
+        event = {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            "metadata": {"generateName": f"{metadata['name']}."},
+            "involvedObject": {
+                "kind": POD.kind,
+                "namespace": self.name,
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "lastTimestamp": status["startTime"],
+        }
+        self.kubectl("create", "--filename=-", stdin=event)
+        not_yet = [{**condition, "status": "False"} for condition in status["conditions"]]
+        placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        conditions = [placed, *(condition for condition in not_yet if condition["type"] != "PodScheduled")]
+        waiting = {"state": {"waiting": {"reason": "ContainerCreating"}}, "ready": False, "started": False}
+        containers = {
+            key: [{**container, **waiting} for container in status[key]]
+            for key in ("initContainerStatuses", "containerStatuses")
+            if key in status
+        }
+        self.patch_status(POD, metadata["name"], {"conditions": conditions, **containers})
+
     def ready(self, name: str = "llama") -> None:
         self.kubectl("wait", "--for=condition=Ready", f"llmd/{name}", "--timeout=60s")
 

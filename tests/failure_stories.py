@@ -61,6 +61,7 @@ class Story:
     container: str = "trtllm-serve"
     waiting: Manifest | None = None
     died: Manifest | None = None
+    event: Manifest | None = None
     stuck: bool = False
 
     @property
@@ -69,7 +70,7 @@ class Story:
 
     @property
     def plays_the_kubelet(self) -> bool:
-        return self.stuck or self.waiting is not None or self.died is not None
+        return self.stuck or any(told is not None for told in (self.waiting, self.died, self.event))
 
 
 def stories() -> list[Story]:

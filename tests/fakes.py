@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from builders import H100
@@ -40,6 +40,11 @@ class FakeCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self._do("get", kind, {"metadata": {"namespace": namespace, "name": name}})
         return self.stored.get((kind.kind, name))
+
+    async def pages(self, kind: Kind, namespace: str, *, fields: str, limit: int) -> AsyncIterator[list[Manifest]]:
+        found = self._do("list", kind, {"metadata": {"namespace": namespace}, "fields": fields}) or []
+        for start in range(0, len(found), limit):
+            yield found[start : start + limit]
 
     async def apply(self, kind: Kind, manifest: Manifest, *, manager: str, force: bool) -> Applied:
         told = self._do(f"apply {manager}" + (" force" if force else ""), kind, manifest)

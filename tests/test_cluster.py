@@ -403,16 +403,15 @@ async def test_update_replaces_and_says_when_it_came_too_late(api: Api, cluster:
         await cluster.update(LEASE, lease)
 
 
-async def test_pages_come_one_by_one(api: Api, cluster: Cluster) -> None:
+@pytest.mark.parametrize(("namespace", "path"), [(None, "/api/v1/pods"), ("demo", PODS)])
+async def test_pages_come_one_by_one(api: Api, cluster: Cluster, namespace: str | None, path: str) -> None:
     selector = {"limit": "2", "fieldSelector": "spec.nodeName!="}
     first = {"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}
-    api.expect("GET", "/api/v1/pods", answer(first), selector)
-    api.expect(
-        "GET", "/api/v1/pods", answer({"items": [{"metadata": {"name": "c"}}]}), {**selector, "continue": "more"}
-    )
+    api.expect("GET", path, answer(first), selector)
+    api.expect("GET", path, answer({"items": [{"metadata": {"name": "c"}}]}), {**selector, "continue": "more"})
     pages = [
         [pod["metadata"]["name"] for pod in page]
-        async for page in cluster.pages(POD, fields="spec.nodeName!=", limit=2)
+        async for page in cluster.pages(POD, namespace, fields="spec.nodeName!=", limit=2)
     ]
     assert pages == [["a", "b"], ["c"]]
 

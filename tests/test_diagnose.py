@@ -53,6 +53,11 @@ OTHERS: list[tuple[str, str, str]] = [
     ("container", 'CreateContainerConfigError secret "hf" not found', "SecretMissing"),
     ("container", "CreateContainerConfigError couldn't find key HF_TOKEN in Secret a/hf", "SecretMissing"),
     ("container", 'CreateContainerConfigError configmap "c" not found', "ConfigMapMissing"),
+    ("start", 'MountVolume.SetUp failed for volume "authorities" : configmap "corp-ca" not found', "ConfigMapMissing"),
+    ("start", 'failed for volume "authorities" : configmap references non-existent config key: a', "ConfigMapMissing"),
+    ("start", 'failed for volume "cache" : hostPath type check failed: /models is not a directory', "VolumeMissing"),
+    ("start", 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) llama-1', "VolumeInUse"),
+    ("start", 'failed to get sandbox runtime: no runtime for "nvidia" is configured', "RuntimeClassMissing"),
     ("scheduling", '0/2 nodes are available: persistentvolumeclaim "weights" not found.', "VolumeMissing"),
     ("scheduling", "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "VolumeUnbound"),
 ]

@@ -12,7 +12,7 @@ from trtllm_operator.api_status import LLMDeploymentStatus
 from trtllm_operator.download_job import download
 from trtllm_operator.download_status import model_finding
 from trtllm_operator.errors import Forbidden
-from trtllm_operator.facts import Observed
+from trtllm_operator.facts import Observed, Problem
 from trtllm_operator.features import Features
 from trtllm_operator.findings import Finding, LiveObjects
 from trtllm_operator.naming import DOWNLOAD_ANNOTATION
@@ -51,10 +51,20 @@ def _waits(reason: str, message: str) -> dict[str, Any]:
     return _pod(containerStatuses=[{"state": {"waiting": {"reason": reason, "message": message}}}])
 
 
-def _found(*pods: dict[str, Any], job: dict[str, Any] | None = None, serves: str = "") -> Finding:
+def _found(
+    *pods: dict[str, Any],
+    job: dict[str, Any] | None = None,
+    serves: str = "",
+    unstarted: dict[str, Problem] | None = None,
+) -> Finding:
     workload = {"metadata": {"annotations": {DOWNLOAD_ANNOTATION: serves}}}
     live = LiveObjects(
-        found={}, absent={}, jobs=() if job is None else (job,), download_pods=pods, workloads=(workload,)
+        found={},
+        absent={},
+        jobs=() if job is None else (job,),
+        download_pods=pods,
+        unstarted=unstarted or {},
+        workloads=(workload,),
     )
     return model_finding("llama", SPEC, PLAN, live)
 
@@ -106,6 +116,14 @@ def test_a_download_that_goes_on(job: Any, pods: tuple[Any, ...], reason: str, t
     found = _found(*pods, job=job)
     assert (found.status, found.reason) == ("False", reason)
     assert [text for text in told if text not in found.message] == []
+
+
+def test_a_download_whose_pod_does_not_start_tells_what_its_events_say() -> None:
+    problem = Problem(reason="VolumeNotMounted", message="pod p0: no such volume")
+    found = _found(_pod(), job=_job(), unstarted={"p0": problem})
+    assert (found.status, found.reason) == ("False", "VolumeNotMounted")
+    assert found.message.startswith("pod p0: no such volume; this holds up the download of ")
+    assert _found(_pod(1), job=_job(), unstarted={"p0": problem}).reason == "Downloading"
 
 
 @pytest.mark.parametrize(

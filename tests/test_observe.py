@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from trtllm_operator.facts import Problem
 from trtllm_operator.kinds import DEPLOYMENT
 from trtllm_operator.observe import observe
 
@@ -117,6 +118,16 @@ def test_pods_the_api_server_refuses(message: str, reason: str) -> None:
     assert seen.problem is not None
     assert seen.problem.reason == reason
     assert seen.problem.message.startswith(message)
+
+
+def test_what_events_tell_of_a_pod_comes_before_the_deadline_it_makes_pass() -> None:
+    condition = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "too late"}
+    workload = _deployment(conditions=[condition])
+    workload["spec"]["progressDeadlineSeconds"] = 1500
+    problem = Problem(reason="ConfigMapMissing", message="pod llama-1: not found")
+    assert observe(DEPLOYMENT, workload, [_pod()], {"llama-1": problem}).problem == problem
+    others = observe(DEPLOYMENT, _deployment(), [_pod()], {"llama-download-1": problem})
+    assert others.problem is None
 
 
 def _overdue(*pods: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from trtllm_operator.errors import ClusterError, Conflict, Forbidden, NotFound, 
 from trtllm_operator.forecast import DECISION_AGE, FORECAST_AGE
 from trtllm_operator.kinds import DEPLOYMENT, HTTP_ROUTE, SCALED_OBJECT, Kind
 from trtllm_operator.naming import DOWNLOAD_ANNOTATION
+from trtllm_operator.pod_events import EVENTS_POLL, STUCK_AFTER
 from trtllm_operator.reconcile import CAPACITY_POLL, CHANGED_MEANWHILE, STRANGER_POLL, Reconciler
 from trtllm_operator.settings import Settings
 from trtllm_operator.workqueue import Key
@@ -360,6 +361,50 @@ async def test_nothing_is_surveyed_for_replicas_that_have_their_nodes() -> None:
     memory.found_pods = [{"metadata": {"name": "llama-1"}, "status": {"conditions": [placed]}}]
     assert await _settle(FakeCluster(), memory, survey) is None
     assert survey.asked == []
+
+
+def _stuck(name: str, since: str) -> Manifest:
+    conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": since}]
+    waiting = [{"name": "trtllm-serve", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+    metadata = {"name": name, "namespace": "team-a", "uid": f"uid of {name}"}
+    return {"metadata": metadata, "status": {"conditions": conditions, "containerStatuses": waiting}}
+
+
+def _not_found(_: Manifest) -> list[Manifest]:
+    message = 'MountVolume.SetUp failed for volume "authorities" : configmap "corp-ca" not found'
+    return [{"reason": "FailedMount", "message": message, "lastTimestamp": "2025-12-31T23:59:59Z"}]
+
+
+async def test_a_pod_that_does_not_start_is_told_of_and_looked_at_again() -> None:
+    memory, cluster = await _served(), FakeCluster()
+    cluster.answers[("list", "Event")] = _not_found
+    memory.found_pods = [_stuck("llama-1", "2025-12-31T23:59:00Z")]
+    assert await _settle(cluster, memory) == EVENTS_POLL.total_seconds()
+    assert _reason(memory) == _reason(memory, "WorkloadReady") == "ConfigMapMissing"
+
+
+async def test_a_download_pod_that_does_not_start_is_told_of() -> None:
+    memory, cluster = await _served(modelCache={"pvc": {"size": "200Gi"}}), FakeCluster()
+    cluster.answers[("list", "Event")] = _not_found
+    (job,) = [found for (kind, _), found in memory.objects.items() if kind == "Job"]
+    pod = _stuck("llama-download-1", "2025-12-31T23:59:00Z")
+    pod["metadata"]["ownerReferences"] = [{"uid": job["metadata"]["uid"]}]
+    memory.downloading = [pod]
+    assert await _settle(cluster, memory) == EVENTS_POLL.total_seconds()
+    assert _reason(memory) == _reason(memory, "ModelReady") == "ConfigMapMissing"
+
+
+async def test_a_pod_that_starts_costs_no_request_and_one_more_visit() -> None:
+    memory, cluster = await _served(), FakeCluster()
+    memory.found_pods = [_stuck("llama-1", "2025-12-31T23:59:50Z")]
+    assert await _settle(cluster, memory) == (STUCK_AFTER - timedelta(seconds=10)).total_seconds()
+    assert ("list", "Event") not in cluster.said()
+
+
+async def test_the_sooner_of_two_reasons_to_look_again_counts() -> None:
+    memory = FakeMemory(_stored(replicas=2))
+    memory.found_pods = [_stuck("llama-1", "2025-12-31T23:59:50Z")]
+    assert await _settle(FakeCluster(), memory, FakeSurvey(free=0)) == 20.0
 
 
 async def test_an_edit_is_rolled_out_by_what_is_free_now() -> None:

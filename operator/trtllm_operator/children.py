@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 
 from trtllm_operator.api import LLMDeploymentSpec
 from trtllm_operator.apply import apply, hold_replicas, prune, scale
@@ -12,7 +13,7 @@ from trtllm_operator.autoscaling import unscaled_floor
 from trtllm_operator.cluster import Cluster
 from trtllm_operator.download_gate import Gate, gate
 from trtllm_operator.errors import NotFound
-from trtllm_operator.facts import Observed
+from trtllm_operator.facts import Observed, Problem
 from trtllm_operator.findings import LiveObjects
 from trtllm_operator.kinds import (
     AUTOSCALER_KINDS,
@@ -103,14 +104,22 @@ class Children:
         workload = self.memory.child(kind, key.namespace, key.name)
         return None if workload is None or controller_uid(workload) != uid else workload
 
-    def observe(self, key: Key, uid: str, kinds: Iterable[Kind] = WORKLOAD_KINDS) -> Observed | None:
-        """Read the first workload of these kinds that exists, and its pods."""
+    def observe(
+        self,
+        key: Key,
+        uid: str,
+        kinds: Iterable[Kind] = WORKLOAD_KINDS,
+        unstarted: Mapping[str, Problem] = MappingProxyType({}),
+    ) -> Observed | None:
+        """Read the first workload of these kinds that exists, and its pods; ``unstarted`` is what Events tell."""
         for kind in kinds:
             if (workload := self.workload(key, uid, kind)) is not None:
-                return observe(kind, workload, list(self.memory.pods(key)))
+                return observe(kind, workload, list(self.memory.pods(key)), unstarted)
         return None
 
-    def around(self, key: Key, uid: str, gateway: tuple[str, str] | None) -> LiveObjects:
+    def around(
+        self, key: Key, uid: str, gateway: tuple[str, str] | None, unstarted: Mapping[str, Problem]
+    ) -> LiveObjects:
         """Read the objects around the workload; ``gateway`` is namespace and name of the one the spec asks for."""
         seen = ((kind, self.memory.child(kind, key.namespace, key.name)) for kind in REPORTING_KINDS)
         return LiveObjects(
@@ -119,6 +128,7 @@ class Children:
             gateway=None if gateway is None else self.memory.gateway(*gateway),
             jobs=tuple(self.memory.children(JOB, uid)),
             download_pods=tuple(self.memory.download_pods(key)),
+            unstarted=unstarted,
             workloads=tuple(chain.from_iterable(self.memory.children(kind, uid) for kind in WORKLOAD_KINDS)),
         )
 

@@ -201,12 +201,14 @@ class Cluster:
         pages = [page async for page in self._pages(kind, namespace, selectors, limit)]
         return [item for items, _ in pages for item in items], pages[-1][1]
 
-    async def pages(self, kind: Kind, *, fields: str, limit: int) -> AsyncIterator[Manifests]:
-        """Yield every object of all namespaces that matches a field selector, ``limit`` at a time.
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, *, fields: str, limit: int
+    ) -> AsyncIterator[Manifests]:
+        """Yield every object of one namespace, or of all, that matches a field selector, ``limit`` at a time.
 
         Raises Gone when it took too long: what was yielded is then part of a whole that no longer exists.
         """
-        async for page, _ in self._pages(kind, None, {"fieldSelector": fields}, limit):
+        async for page, _ in self._pages(kind, namespace, {"fieldSelector": fields}, limit):
             yield page
 
     async def _pages(

@@ -56,6 +56,7 @@ class FailureReason(StrEnum):
     SERVICE_ACCOUNT_MISSING = "ServiceAccountMissing"
     UNKNOWN_CONFIG_KEY = "UnknownConfigKey"
     UNKNOWN_FLAG = "UnknownFlag"
+    VOLUME_IN_USE = "VolumeInUse"
     VOLUME_MISSING = "VolumeMissing"
     VOLUME_UNBOUND = "VolumeUnbound"
 

@@ -54,7 +54,7 @@ def model_finding(name: str, spec: LLMDeploymentSpec, plan: Plan, live: LiveObje
     failed = condition_of(job, "Failed")
     if failed.get("status") == "True":
         return _finding("False", ModelReason.DOWNLOAD_FAILED, _failure(wanted, failed, pods))
-    trouble = next((found for pod in reversed(pods) if (found := _trouble(pod))), None)
+    trouble = next((found for pod in reversed(pods) if (found := _trouble(pod, live))), None)
     reason = ModelReason.DOWNLOADING if trouble is None else trouble.reason
     return _finding("False", reason, _progress(wanted, job, pods, trouble))
 
@@ -128,9 +128,10 @@ def _last_ended(pods: list[Manifest]) -> Mapping[str, Any]:
     return next((state for state in reversed(states) if state and state.get("exitCode")), {})
 
 
-def _trouble(pod: Manifest) -> Problem | None:
+def _trouble(pod: Manifest, live: LiveObjects) -> Problem | None:
     """Return why a pod does not run."""
-    return next(chain(waiting_problems(dict(pod)), unscheduled_problems(dict(pod))), None)
+    told = chain(waiting_problems(dict(pod)), unscheduled_problems(dict(pod)))
+    return next(told, live.unstarted.get(pod["metadata"]["name"]))
 
 
 def _containers(pod: Manifest) -> list[Mapping[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from trtllm_operator.api_status import ConditionType
 from trtllm_operator.errors import ClusterError, Forbidden
+from trtllm_operator.facts import Problem
 from trtllm_operator.kinds import Kind
 from trtllm_operator.optional_apis import missing, optional_apis
 
@@ -55,7 +56,7 @@ class LiveObjects:
     """The objects around one workload as the cluster reports them, and the kinds it cannot have.
 
     ``gateway`` is the Gateway that spec.expose names, where the operator can see it; ``download_pods`` are those of the
-    ``jobs``.
+    ``jobs``; ``unstarted`` is what Events tell of pods, by name.
     """
 
     found: Mapping[Kind, Manifest]
@@ -63,6 +64,7 @@ class LiveObjects:
     gateway: Manifest | None = None
     jobs: tuple[Manifest, ...] = ()
     download_pods: tuple[Manifest, ...] = ()
+    unstarted: Mapping[str, Problem] = field(default_factory=dict)
     workloads: tuple[Manifest, ...] = ()
 
 

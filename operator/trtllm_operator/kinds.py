@@ -92,10 +92,10 @@ AUTOSCALER_KINDS = (AUTOSCALER, SCALED_OBJECT)
 """Children that set a workload's replicas."""
 
 CREATED_KINDS = (EVENT, SECRET)
-"""Created, never read."""
+"""Created; our own are never read."""
 
 OBSERVED_KINDS = (POD, NODE, GATEWAY)
 """Read, never written."""
 
-SURVEYED_KINDS = (RESOURCE_QUOTA, LIMIT_RANGE)
-"""Listed while a replica waits for GPUs, never watched."""
+SURVEYED_KINDS = (RESOURCE_QUOTA, LIMIT_RANGE, EVENT)
+"""Listed while a replica waits for GPUs, or a pod for its volumes; never watched."""

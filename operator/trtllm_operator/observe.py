@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from trtllm_operator.diagnose import failures
@@ -21,10 +22,16 @@ from trtllm_operator.pod_problems import (
 Manifest = dict[str, Any]
 
 
-def observe(kind: Kind, workload: Manifest, pods: Iterable[Manifest]) -> Observed:
+def observe(
+    kind: Kind,
+    workload: Manifest,
+    pods: Iterable[Manifest],
+    unstarted: Mapping[str, Problem] = MappingProxyType({}),
+) -> Observed:
     """Read a Deployment or a LeaderWorkerSet, which counts its groups as a Deployment counts its pods.
 
-    ``pods`` are the LLMDeployment's; while one workload replaces another, some are the other's.
+    ``pods`` are the LLMDeployment's; while one workload replaces another, some are the other's. ``unstarted`` is what
+    Events tell, by pod name.
     """
     spec, status, metadata = workload["spec"], workload.get("status", {}), workload["metadata"]
     wanted, ready, updated = (
@@ -36,7 +43,7 @@ def observe(kind: Kind, workload: Manifest, pods: Iterable[Manifest]) -> Observe
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     settled = seen and updated == wanted and ready == wanted and total == wanted
     pods = sorted((pod for pod in pods if _runs(kind, pod)), key=lambda pod: pod["metadata"]["name"])
-    problem = None if settled else next(_problems(workload, pods), None)
+    problem = None if settled else next(_problems(workload, pods, unstarted), None)
     return Observed(
         kind=kind.kind,
         name=metadata["name"],
@@ -60,12 +67,13 @@ def _runs(kind: Kind, pod: Manifest) -> bool:
     return (GROUP_LABEL in pod["metadata"].get("labels", {})) == (kind == LEADER_WORKER_SET)
 
 
-def _problems(workload: Manifest, pods: Sequence[Manifest]) -> Iterator[Problem]:
+def _problems(workload: Manifest, pods: Sequence[Manifest], unstarted: Mapping[str, Problem]) -> Iterator[Problem]:
     """Yield what is wrong, the most telling first."""
     for pod in pods:
         if "deletionTimestamp" not in pod["metadata"]:
             yield from waiting_problems(pod)
             yield from ended_problems(pod)
+    yield from (unstarted[name] for pod in pods if (name := pod["metadata"]["name"]) in unstarted)
     conditions = {c["type"]: c for c in workload.get("status", {}).get("conditions", [])}
     failed = conditions.get("ReplicaFailure", {})
     if failed.get("status") == "True":

@@ -19,7 +19,9 @@ class ProblemReason(StrEnum):
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     REPLICA_FAILURE = "ReplicaFailure"
+    SANDBOX_NOT_CREATED = "SandboxNotCreated"
     UNSCHEDULABLE = "Unschedulable"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
 
 
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -29,7 +31,7 @@ _CREATE_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError
 def waiting_problems(pod: Manifest) -> Iterator[Problem]:
     """Yield why containers cannot be started."""
     name = pod["metadata"]["name"]
-    for container in _containers(pod):
+    for container in container_statuses(pod):
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         words = f"{reason} {waiting.get('message', '')}".strip()
@@ -42,7 +44,7 @@ def waiting_problems(pod: Manifest) -> Iterator[Problem]:
 def ended_problems(pod: Manifest) -> Iterator[Problem]:
     """Yield how containers ended that should run."""
     name = pod["metadata"]["name"]
-    for container in _containers(pod):
+    for container in container_statuses(pod):
         if not container.get("ready") and (ended := _ended(container)):
             found = failure(pod, container["name"], ended)
             restarts = f"exit code {found.exit_code}, {container.get('restartCount', 0)} restarts"
@@ -90,6 +92,7 @@ def _ended(container: Manifest) -> Manifest | None:
     return next((dict(end) for end in ends if end and end.get("exitCode")), None)
 
 
-def _containers(pod: Manifest) -> Iterator[Manifest]:
+def container_statuses(pod: Manifest) -> Iterator[Manifest]:
+    """Yield the status of every container, the init containers first."""
     status = pod.get("status", {})
     yield from (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))

@@ -35,6 +35,7 @@ from trtllm_operator.naming import API_VERSION, FIELD_MANAGER, KIND
 from trtllm_operator.plan import plan
 from trtllm_operator.planned import Infeasible, Plan
 from trtllm_operator.pod import image_tag
+from trtllm_operator.pod_events import PodEvents
 from trtllm_operator.recorder import Recorder
 from trtllm_operator.refusals import Reason
 from trtllm_operator.render import Manifest, Owner, Renderings
@@ -92,6 +93,7 @@ class Reconciler:
     now: Callable[[], datetime]
     survey: Supplier | None = None
     recorder: Recorder = field(default_factory=Recorder)
+    pod_events: PodEvents = field(default_factory=PodEvents)
     renderings: Renderings = field(default_factory=Renderings)
 
     async def __call__(self, key: Key) -> float | None:
@@ -158,7 +160,7 @@ class Reconciler:
         download = self._children.download_gate(run.owner, manifests)
         if run.spec.paused:
             withheld = differs(download.admitted, self.memory.child)
-            return self._observed(run, made, Outcome(verdict=made, paused=True, withheld=withheld))
+            return await self._observed(run, made, Outcome(verdict=made, paused=True, withheld=withheld))
         if run.spec.plan_change_policy is PlanChangePolicy.REQUIRE_APPROVAL:
             annotations = run.stored["metadata"].get("annotations", {})
             replicas = running.wanted if running else 0
@@ -173,7 +175,7 @@ class Reconciler:
                 outcome = replace(outcome, capacity=await self._forecast(run, made, wanted))
         except OperatorError as error:
             outcome = replace(outcome, error=error)
-        return self._observed(run, made, outcome)
+        return await self._observed(run, made, outcome)
 
     async def _bring(self, run: _Pass, made: Plan, manifests: Sequence[Manifest], download: Gate) -> None:
         """Bring the children to what was rendered, and tell when that undid what somebody else had scaled."""
@@ -200,20 +202,22 @@ class Reconciler:
     def _forecaster(self) -> Forecaster:
         return Forecaster(memory=self.memory, survey=self.survey)
 
-    def _observed(self, run: _Pass, made: Plan, outcome: Outcome) -> Outcome:
+    async def _observed(self, run: _Pass, made: Plan, outcome: Outcome) -> Outcome:
         """Add what the cluster has now."""
+        pods = (*self.memory.pods(run.key), *self.memory.download_pods(run.key))
+        unstarted = await self.pod_events.unstarted(self.cluster, run.key, pods, self.now())
         kinds = WORKLOAD_KINDS if outcome.withheld else (workload_kind(made),)
-        observed = self._children.observe(run.key, run.uid, kinds)
+        observed = self._children.observe(run.key, run.uid, kinds, unstarted.problems)
         around = features(
             name=run.key.name,
             namespace=run.key.namespace,
             spec=run.spec,
             plan=made,
             release=find_release(image_tag(run.spec, run.settings)),
-            live=self._children.around(run.key, run.uid, gateway_of(run.stored)),
+            live=self._children.around(run.key, run.uid, gateway_of(run.stored), unstarted.problems),
             observed=observed,
         )
-        return replace(outcome, observed=observed, features=around)
+        return replace(outcome, observed=observed, features=around, revisit=unstarted.revisit)
 
     async def _tell(self, key: Key, stored: Manifest, before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> bool:
         """Write the status; False when the object is not the version it was computed for any more."""
@@ -263,7 +267,8 @@ def _next_visit(outcome: Outcome) -> float | None:
     if isinstance(outcome.verdict, Infeasible) and outcome.verdict.reason in FILES_NOT_READ:
         return MODEL_FILES_POLL
     # Also when GPUs seemed free: the count may have been older than the pods that have taken them since.
-    return None if outcome.capacity in (None, PLACED) else CAPACITY_POLL
+    capacity = None if outcome.capacity in (None, PLACED) else CAPACITY_POLL
+    return min((visit for visit in (capacity, outcome.revisit) if visit is not None), default=None)
 
 
 def _parse(stored: Manifest) -> LLMDeploymentSpec:

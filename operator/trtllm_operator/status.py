@@ -84,7 +84,8 @@ class Outcome:
     ``features`` is None when it is not known what the spec asks for; then what was told of them stays.
     ``engine`` goes with a plan that is applied. ``pending`` waits for approval in place of a verdict. ``paused`` passes
     write nothing but this; ``withheld`` says that they would have. ``capacity`` is None when nobody asked, or nobody
-    answered, and ``rollout`` when nothing was decided.
+    answered, and ``rollout`` when nothing was decided. ``revisit`` is the seconds until more may be
+    known of pods that do not start.
     """
 
     verdict: Plan | Infeasible | None = None
@@ -94,6 +95,7 @@ class Outcome:
     pending: PendingPlanStatus | None = None
     capacity: Assessment | None = None
     rollout: RolloutPlan | None = None
+    revisit: float | None = None
     paused: bool = False
     withheld: bool = False
     error: OperatorError | None = None

@@ -214,6 +214,7 @@ def test_every_right_is_used_and_none_is_missing(bare: Cluster, release: Helm, t
             wait_until(lambda kind=kind, lost=lost: team.find(kind.kind, lost))
             team.apply(_impostor(child))
             wait_until(lambda kind=kind: team.find(kind.kind, "impostor") is None)
+        team.strand(wait_until(lambda: _running(team)), "FailedMount", "a volume is missing")
         wait_until(lambda: _granted() <= _used(bare, start), what=lambda: f"{_granted() - _used(bare, start)}")
     assert _refused(bare, start) == []
 
@@ -225,6 +226,11 @@ def _applied(team: Namespace, kind: Kind) -> Manifest | None:
         if any(found["type"] == "ModelReady" and found["status"] == "True" for found in conditions):
             return child
     return None
+
+
+def _running(team: Namespace) -> Manifest | None:
+    pods = team.list("pods", selector=OURS)
+    return next((pod for pod in pods if pod["status"]["phase"] == "Running"), None)
 
 
 def _removable(team: Namespace, kind: Kind) -> str:

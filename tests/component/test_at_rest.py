@@ -113,6 +113,16 @@ def test_a_create_costs_a_write_for_each_child_and_its_status_and_events(
     assert len(events) == 1
 
 
+def test_no_event_is_read_of_pods_that_start(cluster: Cluster, namespace: Namespace) -> None:
+    namespace.deploy(replicas=2)
+    namespace.ready()
+    _settled(cluster)
+    about = [(entry["verb"], entry.get("objectRef", {})) for entry in _requests(cluster)]
+    mine = [(verb, ref["resource"]) for verb, ref in about if ref.get("namespace") == namespace.name]
+    assert ("patch", "deployments") in mine
+    assert ("list", "events") not in mine
+
+
 def test_only_the_status_of_the_user_s_object_is_written(cluster: Cluster) -> None:
     objects = [entry["objectRef"] for entry in _writes(cluster) if entry["objectRef"]["resource"] == "llmdeployments"]
     assert objects

@@ -9,6 +9,7 @@ import pytest
 
 from control_plane import Manifest, Namespace, wait_until
 from trtllm_operator.download_job import NO_ACCESS
+from trtllm_operator.kinds import POD
 from trtllm_operator.naming import DOWNLOADER_LABEL
 
 pytestmark = pytest.mark.component
@@ -66,6 +67,17 @@ def test_the_workload_comes_when_the_model_is_there(namespace: Namespace) -> Non
     _end(namespace, pod, 0)
     wait_until(lambda: namespace.list("deployments"))
     namespace.until_reason("Downloaded", "ModelReady")
+
+
+@pytest.mark.usefixtures("volume")
+def test_a_download_that_cannot_start_says_why_until_it_starts(namespace: Namespace) -> None:
+    namespace.deploy(modelCache=CACHE, podMetadata=UNENDING)
+    pod = _fetching(namespace)
+    namespace.strand(pod, "FailedMount", 'MountVolume.MountDevice failed for volume "models" : no such driver')
+    told = namespace.until_reason("VolumeNotMounted", "ModelReady")["message"]
+    assert f"pod {pod['metadata']['name']}: MountVolume.MountDevice failed" in told
+    namespace.patch_status(POD, pod["metadata"]["name"], pod["status"])
+    namespace.until_reason("Downloading", "ModelReady")
 
 
 @pytest.mark.usefixtures("volume")

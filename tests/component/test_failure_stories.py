@@ -33,6 +33,7 @@ _POD = {
     "metadata": {"name": "x"},
     "spec": {"containers": [{"name": "x", "image": "x"}]},
 }
+CLUSTER_SCOPED = ("PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 HELD = {"sandbox.trtllm.dev/ready-after": "24h", "sandbox.trtllm.dev/back-off": "24h"}
 """Keeps a pod as the story's kubelet reports it."""
 
@@ -53,7 +54,7 @@ def stage(cluster: Cluster) -> Iterator[Cluster]:
         cluster.apply(*(_in(story, _llm_deployment(story)) for story in STORIES))
         yield cluster
     finally:
-        strays = [manifest for manifest in objects if manifest["kind"].startswith("ValidatingAdmission")]
+        strays = [manifest for manifest in objects if manifest["kind"] in CLUSTER_SCOPED]
         cluster.delete(*strays, *namespaces)
         cluster.delete(*nodes)
 
@@ -167,6 +168,9 @@ def _play_the_kubelet(namespace: Namespace, story: Story) -> None:
     if story.stuck:
         deployment = namespace.get("deployment", "llama")
         _give_up(namespace, deployment)
+        return
+    if story.event is not None:
+        namespace.strand(pod, **story.event)
         return
     key = "containerStatuses" if story.container == "trtllm-serve" else "initContainerStatuses"
     statuses = [

@@ -205,6 +205,12 @@
   resources:
   - events
   verbs:
+  - list
+- apiGroups:
+  - ''
+  resources:
+  - events
+  verbs:
   - create
 - apiGroups:
   - ''
