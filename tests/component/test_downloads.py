@@ -58,8 +58,8 @@ def _served(namespace: Namespace) -> Any:
 def test_the_workload_comes_when_the_model_is_there(namespace: Namespace) -> None:
     namespace.deploy(modelCache=CACHE, podMetadata=UNENDING)
     pod = _fetching(namespace)
-    told = namespace.until_reason("Downloading")
-    assert "claim llama-models since" in told["message"]
+    namespace.until_reason("Downloading")
+    wait_until(lambda: "claim llama-models since" in namespace.condition()["message"])
     assert namespace.condition("Reconciling")["status"] == "True"
     assert namespace.find("service", "llama"), "what needs no GPU is there at once"
     assert not namespace.list("deployments")
