@@ -85,6 +85,12 @@ def test_a_template_makes_one_mapping(text: str) -> None:
         _fill(text, "value")
 
 
+@pytest.mark.parametrize("text", ["a: {{ ctx }}-config", "a: {{ ctx }}{{ ctx }}", 'a: "{{ ctx }} "', "{{ ctx }}-a: 1"])
+def test_a_value_is_no_part_of_a_longer_text(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="must be a whole key"):
+        _fill(text, "value")
+
+
 def test_a_text_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed, load = [], strict_yaml.load
 

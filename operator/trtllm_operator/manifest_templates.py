@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, lru_cache
@@ -22,7 +23,7 @@ from trtllm_operator import strict_yaml
 Manifest = dict[str, Any]
 
 _HOLES = "values of the holes"
-_OPEN, _CLOSE = "<", ">"
+_MARK = re.compile(r"<(\d+)>")
 _SCALARS = frozenset({str, int, bool, float, type(None)})
 
 TEXTS = 256
@@ -51,7 +52,8 @@ def environment() -> Environment:
 def fill(template: Template, context: object) -> Manifest:
     """Return the manifest of a template of ``environment`` for a context, which the template calls ``ctx``.
 
-    Raises jinja2.UndefinedError for a name the context lacks, yaml.YAMLError for a duplicate key or several documents.
+    Raises jinja2.UndefinedError for a name the context lacks, yaml.YAMLError for a duplicate key, several documents
+    or a value that is a part of a longer text.
     """
     values: list[Any] = []
     manifest = _filled(_structure(template.render({"ctx": context, _HOLES: values})), values)
@@ -64,7 +66,7 @@ def fill(template: Template, context: object) -> Manifest:
 def _hole(context: Context, value: object) -> str:
     values: list[Any] = context[_HOLES]
     values.append(_plain(value))
-    return f"{_OPEN}{len(values) - 1}{_CLOSE}"
+    return f"<{len(values) - 1}>"
 
 
 def _plain(value: object) -> Any:
@@ -92,8 +94,10 @@ def _with_holes(node: Any) -> Any:
         return {_with_holes(key): _with_holes(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_with_holes(item) for item in node]
-    if isinstance(node, str) and node.startswith(_OPEN) and node.endswith(_CLOSE):
-        return _Hole(int(node[len(_OPEN) : -len(_CLOSE)]))
+    if isinstance(node, str) and (mark := _MARK.search(node)):
+        if mark[0] != node:
+            raise yaml.YAMLError(f"{node!r}: a value must be a whole key, item or value")
+        return _Hole(int(mark[1]))
     return node
 
 
