@@ -263,6 +263,15 @@ def as_yaml(manifest: Manifest) -> str:
     return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
+def children(*names: str) -> list[tuple[str, str]]:
+    """Return kind and name of what is made for LLMDeployments of ``an_llm_deployment`` as it is."""
+    return [
+        child
+        for name in names
+        for child in (("ConfigMap", config_map_name(name)), ("Service", name), ("Deployment", name))
+    ]
+
+
 def config_map_name(name: str = "llama", **spec: Any) -> str:
     """Return the name of the ConfigMap that the operator makes for ``an_llm_deployment`` on the sandbox's nodes."""
     parsed = LLMDeploymentSpec.model_validate(an_llm_deployment(name, **spec)["spec"])

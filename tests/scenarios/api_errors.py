@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 
-from control_plane import Manifest, config_map_name, wait_until
+from control_plane import Manifest, children, wait_until
 from faults.oracles import assert_converged
 from faults.rules import READS, WRITES, BlackHole, Garble, On, Refuse, Slow, Truncate, writes
 from faults.stand import Scene, Stand
@@ -55,17 +55,9 @@ def a_conflict_for_ever(stand: Stand) -> None:
         assert refusing.fired <= 8
         scene.disarm(refusing)
         scene.namespace.ready()
-        once = dict.fromkeys(_children("llama", "other"), 1)
+        once = dict.fromkeys(children("llama", "other"), 1)
         assert_converged(scene, recreated=once)
         assert_converged(scene, name="other", recreated=once, restart=False)
-
-
-def _children(*names: str) -> list[tuple[str, str]]:
-    return [
-        child
-        for name in names
-        for child in (("ConfigMap", config_map_name(name)), ("Service", name), ("Deployment", name))
-    ]
 
 
 @scenario(
@@ -136,7 +128,7 @@ def a_write_that_is_never_answered(stand: Stand) -> None:
         scene.namespace.deploy("other")
         scene.namespace.ready("other")
         scene.namespace.ready()
-        assert_converged(scene, recreated=dict.fromkeys(_children("llama", "other"), 1))
+        assert_converged(scene, recreated=dict.fromkeys(children("llama", "other"), 1))
 
 
 @scenario(
@@ -320,7 +312,7 @@ def a_slow_api_server(stand: Stand) -> None:
         for name in names:
             scene.namespace.ready(name)
         scene.disarm(slow)
-        once = dict.fromkeys(_children(*names), 1)
+        once = dict.fromkeys(children(*names), 1)
         assert_converged(scene, name=names[0], recreated=once)
 
 

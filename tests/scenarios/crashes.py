@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from control_plane import Manifest, an_llm_deployment, config_map_name, wait_until
+from control_plane import Manifest, an_llm_deployment, children, wait_until
 from faults import limited_memory
 from faults.oracles import assert_converged
 from faults.rules import Kill, Moment, Reset, Slow, writes
@@ -139,12 +139,7 @@ def crash_loop(stand: Stand) -> None:
         scene.start()
         for name in names:
             scene.namespace.ready(name)
-        once = {
-            child: 1
-            for name in names
-            for child in (("ConfigMap", config_map_name(name)), ("Deployment", name), ("Service", name))
-        }
-        assert_converged(scene, name=names[0], recreated=once)
+        assert_converged(scene, name=names[0], recreated=dict.fromkeys(children(*names), 1))
 
 
 @scenario(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 
-from control_plane import Manifest, config_map_name, wait_until
+from control_plane import Manifest, children, wait_until
 from faults.oracles import assert_converged, assert_gone
 from faults.stand import Scene, Stand
 from scenarios.registry import scenario
 from trtllm_operator.crd import crd_yaml
 from trtllm_operator.sandbox.addons import wait_established
 
-CHILDREN = (("ConfigMap", config_map_name()), ("Service", "llama"), ("Deployment", "llama"))
+CHILDREN = children("llama")
 SPECS: dict[str, Manifest] = {
     "at-once": {},
     "loading": {"podMetadata": {"annotations": {"sandbox.trtllm.dev/ready-after": "60s"}}},

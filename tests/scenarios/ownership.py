@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from control_plane import Manifest, an_llm_deployment, config_map_name, wait_until
+from control_plane import Manifest, an_llm_deployment, children, config_map_name, wait_until
 from faults.oracles import assert_converged, differences, snapshot
 from faults.stand import Scene, Stand
 from scenarios.registry import scenario
@@ -99,8 +99,8 @@ def the_object_belongs_to_another(stand: Stand) -> None:
         assert after["metadata"]["ownerReferences"] == owner
         scene.namespace.kubectl("delete", "service", "second")
         scene.namespace.kubectl("wait", "--for=condition=Ready", "llmd/second", "--timeout=80s")
-        once = {("ConfigMap", config_map_name("second")): 1, ("Service", "second"): 1, ("Deployment", "second"): 1}
-        ours = {("ConfigMap", config_map_name()): 1, ("Service", "llama"): 1, ("Deployment", "llama"): 1}
+        once = dict.fromkeys(children("second"), 1)
+        ours = dict.fromkeys(children("llama"), 1)
         assert_converged(scene, name="second", recreated={**once, **ours})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane import Manifest, config_map_name, wait_until
+from control_plane import Manifest, children, wait_until
 from faults.oracles import assert_converged
 from faults.rules import Kill, Moment, On
 from faults.stand import Scene, Stand
@@ -76,8 +76,7 @@ def a_kind_that_is_installed_later(stand: Stand) -> None:
         scene.namespace.ready()
         scene.namespace.kubectl("delete", "llmd", "other", "--wait=true")
         wait_until(lambda: not scene.namespace.find("deployment", "other"), 60)
-        others = (("ConfigMap", config_map_name("other")), ("Service", "other"), ("Deployment", "other"))
-        assert_converged(scene, recreated=dict.fromkeys(others, 1))
+        assert_converged(scene, recreated=dict.fromkeys(children("other"), 1))
 
 
 def _pods(scene: Scene) -> dict[str, str]:
@@ -140,5 +139,4 @@ def the_controller_is_absent(stand: Stand) -> None:
         finally:
             stand.sandbox.start_component(LWS_CONTROLLER)
         scene.namespace.kubectl("wait", "--for=condition=Ready", "llmd/llama", "--timeout=85s")
-        others = (("ConfigMap", config_map_name("other")), ("Service", "other"), ("Deployment", "other"))
-        assert_converged(scene, recreated=dict.fromkeys(others, 1))
+        assert_converged(scene, recreated=dict.fromkeys(children("other"), 1))

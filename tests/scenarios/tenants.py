@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
-from control_plane import Namespace, wait_until
-from faults.oracles import assert_gone
+from control_plane import Manifest, Namespace, children, wait_until
+from faults.oracles import assert_converged, assert_gone
 from faults.stand import Stand
 from scenarios.registry import scenario
 
@@ -66,3 +69,40 @@ def _live(namespace: Namespace, name: str) -> None:
     wait_until(lambda: tag() == "1.3.0rc25")
     namespace.kubectl("delete", "llmd", name)
     wait_until(lambda: tag() is None)
+
+
+SOAK_SECONDS = 180
+TAGS = ("1.3.0rc24", "1.3.0rc25")
+
+
+@scenario(
+    111,
+    "A killer in the background",
+    injected="three minutes in place of a day: ten objects edited one after the other, as fast as kubectl can, and by "
+    "chance, after an edit, the operator killed or its watches cut",
+    asserted="each child is made once, the last spec of every object is in force",
+)
+def a_killer_in_the_background(stand: Stand) -> None:
+    chance = random.Random(111)
+    names = [f"llama-{number}" for number in range(10)]
+    wanted: dict[str, Manifest] = {}
+    with stand.scene("killer") as scene:
+        until = time.monotonic() + SOAK_SECONDS
+        for name in itertools.cycle(names):
+            tag = {"engine": {"image": {"tag": chance.choice(TAGS)}}}
+            wanted[name] = {"replicas": chance.choice((1, 2)), **tag}
+            scene.namespace.deploy(name, **wanted[name])
+            chance.choices([scene.restart, scene.cut, lambda: None], [1, 2, 7])[0]()
+            if time.monotonic() > until:
+                break
+        for name in names:
+            ready = f"{wanted[name]['replicas']}/{wanted[name]['replicas']}"
+            wait_until(lambda name=name, ready=ready: _is_served(scene.namespace, name, ready, wanted[name]), 60)
+        assert_converged(scene, name=names[0], recreated=dict.fromkeys(children(*names), 1))
+
+
+def _is_served(namespace: Namespace, name: str, ready: str, spec: Manifest) -> bool:
+    workload = namespace.get("deployment", name)
+    image = workload["spec"]["template"]["spec"]["containers"][0]["image"]
+    told = namespace.get("llmd", name)["status"].get("ready")
+    return bool(told == ready and image.endswith(f":{spec['engine']['image']['tag']}"))
