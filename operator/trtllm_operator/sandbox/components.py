@@ -11,6 +11,9 @@ TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 SERVICE_CIDR = "10.96.0.0/16"
 POD_CIDR = "10.244.0.0/16"
 
+_AUDIT_LOG_MB = 10_000
+"""The API server begins a new file at 100 MB, and who reads the log would lose its place."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -172,6 +175,7 @@ def _apiserver(layout: Layout, ports: Ports, *, audit: bool) -> Component:
         flags |= {
             "audit-policy-file": layout.root / "audit-policy.yaml",
             "audit-log-path": layout.audit_log,
+            "audit-log-maxsize": _AUDIT_LOG_MB,
         }
     return _component(layout, "kube-apiserver", ports.api, "/readyz", flags)
 
