@@ -113,12 +113,28 @@ def test_an_edit_of_the_spec_ends_it(edits: dict[str, Any], tensor: int) -> None
     assert second.id != first.id
 
 
-def test_a_product_that_is_named_no_more_stays() -> None:
-    named = a_spec(gpus={"product": H200})
+@pytest.mark.parametrize(
+    ("groups", "product"),
+    [
+        pytest.param((f"2x8x{H100}", f"1x8x{H200}"), H200, id="nodes have it"),
+        pytest.param((f"2x8x{H100}",), H100, id="no node has it"),
+    ],
+)
+def test_a_product_that_is_named_no_more_stays_where_nodes_have_it(groups: tuple[str, ...], product: str) -> None:
+    named, spec = a_spec(gpus={"product": H200}), a_spec()
+    in_force = plan(named, some_facts(named, *groups))
+    assert isinstance(in_force, Plan)
+    again = plan(spec, some_facts(spec, *groups), current=plan_status(in_force))
+    assert isinstance(again, Plan)
+    assert again.pool.gpu.product == product
+    assert (again.id == in_force.id) == (product == H200)
+
+
+def test_a_product_that_is_named_no_more_stays_where_nothing_is_known_of_nodes() -> None:
+    named, spec = a_spec(gpus={"product": H200}), a_spec()
     in_force = plan(named, some_facts(named))
     assert isinstance(in_force, Plan)
-    spec = a_spec()
-    again = plan(spec, some_facts(spec), current=plan_status(in_force))
+    again = plan(spec, replace(some_facts(spec), pools=()), current=plan_status(in_force))
     assert isinstance(again, Plan)
     assert again.id == in_force.id
 

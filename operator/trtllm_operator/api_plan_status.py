@@ -102,6 +102,9 @@ class PlanStatus(ApiModel):
     gpu_product: str
     """GPU product the pods run on."""
 
+    gpu_product_named: bool = False
+    """Whether spec.gpus.product named it."""
+
     pipeline_partition: Annotated[tuple[int, ...], Field(max_length=64)] = ()
     """Layers of each pipeline stage, when they are not shared out evenly."""
 

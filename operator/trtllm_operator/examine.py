@@ -64,6 +64,7 @@ def place(subject: Subject, layout: Layout, verdict: Fit, gpus: tuple[Gpu, ...])
         kv_cache_dtype=request.kv_cache_dtype,
         kv_fraction=request.kv_fraction,
         typical_tokens=request.typical_tokens,
+        product_named=request.product is not None,
     )
 
 

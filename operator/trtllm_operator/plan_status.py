@@ -55,6 +55,7 @@ def plan_status(made: Plan) -> PlanStatus:
         nodes=made.nodes,
         gpus_per_pod=made.gpus_per_pod,
         gpu_product=made.pool.gpu.product,
+        gpu_product_named=made.product_named,
         pipeline_partition=layout.partition,
         verdict=made.verdict,
         estimate=None if made.estimate is Estimate.NONE else made.estimate.value,

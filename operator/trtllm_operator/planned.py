@@ -103,7 +103,8 @@ class Plan:
     """A layout that fits, what it is estimated to use, and how it was found.
 
     A replica is ``nodes`` pods of ``gpus_per_pod`` GPUs. ``pool`` is the pool of the first pod; only a heterogeneous
-    pipeline has stages on other GPUs. ``memory`` is None when nothing tells the size of the model.
+    pipeline has stages on other GPUs. ``memory`` is None when nothing tells the size of the model. ``product_named``:
+    the spec said which GPU product.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Plan:
     because: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     notices: tuple[Notice, ...] = ()
+    product_named: bool = False
     planner_version: str = PLANNER_VERSION
 
     @property

@@ -24,7 +24,11 @@ def keep(request: Request, model: ModelFacts, facts: Facts, current: PlanStatus)
     error gives the plan up.
     """
     named_another = request.product not in (None, current.gpu_product)
-    if named_another or current.id != plan_id(request, model, current.gpu_product):
+    if (
+        named_another
+        or _taken_back(request, facts, current)
+        or current.id != plan_id(request, model, current.gpu_product)
+    ):
         return None
     placed = _over_pools(request, facts) if request.pools else _on_one_pool(facts, current)
     if placed is None:
@@ -36,6 +40,16 @@ def keep(request: Request, model: ModelFacts, facts: Facts, current: PlanStatus)
     subject = Subject(plan_id=current.id, request=request, model=model, pool=pool, budget=None)
     made = place(subject, layout, current.verdict or "Tight", gpus=gpus * (layout.pipeline // len(gpus)))
     return _as_told(made, current) if _plausible(made) else None
+
+
+def _taken_back(request: Request, facts: Facts, current: PlanStatus) -> bool:
+    """Whether the product that was named is named no more, and no node has it: a mistake that was undone.
+
+    A product that the planner chose stays while its nodes are away, and so does one that nodes have.
+    """
+    products = {pool.gpu.product for pool in facts.pools}
+    unnamed = current.gpu_product_named and request.product is None
+    return unnamed and bool(products) and current.gpu_product not in products
 
 
 def _plausible(made: Plan) -> bool:
