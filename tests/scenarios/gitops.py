@@ -123,7 +123,7 @@ def crd_and_object_in_one_apply(stand: Stand) -> None:
     90,
     "Quantities in other words",
     injected="the memory of an unknown GPU as 81920Mi, then as 80Gi",
-    asserted="the same plan: no child is written",
+    asserted="the same plan and the same pods: of the children, the annotation that digests the spec alone is written",
 )
 def quantities_in_other_words(stand: Stand) -> None:
     with stand.scene("quantities") as scene:
@@ -131,11 +131,14 @@ def quantities_in_other_words(stand: Stand) -> None:
         scene.namespace.deploy(gpus={**gpus, "memory": "81920Mi"})
         scene.namespace.until_reason("PlanSelected", "Planned")
         scene.quiet()
-        before = len(scene.audit_writes())
+        before, writes = scene.namespace.get("deployment", "llama"), len(scene.audit_writes())
         scene.namespace.deploy(gpus={**gpus, "memory": "80Gi"})
         scene.quiet()
-        later = [e["objectRef"]["resource"] for e in scene.audit_writes()[before:]]
-        assert set(later) <= {"llmdeployments", "events"}
+        later = [e["objectRef"]["resource"] for e in scene.audit_writes()[writes:]]
+        assert set(later) <= {"llmdeployments", "events", "deployments"}
+        after = scene.namespace.get("deployment", "llama")
+        assert after["spec"] == before["spec"]
+        assert scene.namespace.get("llmd", "llama")["status"]["observedGeneration"] == 2
 
 
 @scenario(

@@ -33,6 +33,9 @@ def good_and_bad_side_by_side(stand: Stand) -> None:
 
 
 LIVES = {"10": 10, "100": 100}
+EDITED = 2
+"""The generation of an object that was edited once."""
+
 AT_ONCE = 10
 """Lifecycles that are under way at a time; each is a series of kubectl commands, which cost more than the operator."""
 
@@ -40,7 +43,7 @@ AT_ONCE = 10
 @scenario(
     110,
     "Many lifecycles in parallel",
-    injected="10 or 100 objects, ten at a time: created, edited when there is a Deployment, deleted when it is edited",
+    injected="10 or 100 objects, ten at a time: created, edited when there is a Deployment, deleted when that is told",
     asserted="each Deployment is made once, follows the edit and goes; nothing is left",
     variants=tuple(LIVES),
 )
@@ -67,6 +70,7 @@ def _live(namespace: Namespace, name: str) -> None:
     wait_until(lambda: tag() is not None)
     namespace.deploy(name, engine={"image": {"tag": "1.3.0rc25"}})
     wait_until(lambda: tag() == "1.3.0rc25")
+    wait_until(lambda: namespace.get("llmd", name).get("status", {}).get("observedGeneration") == EDITED)
     namespace.kubectl("delete", "llmd", name)
     wait_until(lambda: tag() is None)
 
