@@ -62,6 +62,36 @@ def test_what_is_worth_a_pass(manifest: Manifest, expected: list[tuple[Key, bool
     assert added == expected
 
 
+@pytest.mark.parametrize(
+    ("events", "there"),
+    [
+        pytest.param(["MODIFIED", "MODIFIED"], False, id="from-before-its-deletion"),
+        pytest.param(["MODIFIED", "DELETED"], False, id="until-the-deletion-is-told"),
+        pytest.param([None], True, id="in-a-list"),
+    ],
+)
+def test_an_object_that_was_found_deleted_is_not_brought_back_by_a_late_event(
+    events: list[str | None], there: bool
+) -> None:
+    watches, added = _watches()
+    watches.seen("ADDED", _stored(1))
+    watches.forget(KEY, "u1")
+    added.clear()
+    for version, change in enumerate(events, 2):
+        watches.seen(change, _stored(version, generation=version))
+    assert bool(added) == (watches.deployment(KEY) is not None) == there
+
+
+def test_another_object_of_a_name_that_was_found_deleted_is_served() -> None:
+    watches, added = _watches()
+    watches.seen("ADDED", _stored(1))
+    watches.forget(KEY, "u1")
+    added.clear()
+    anew = _stored(2)
+    watches.seen("ADDED", {**anew, "metadata": {**anew["metadata"], "uid": "u2"}})
+    assert added == [(KEY, True)]
+
+
 def test_who_holds_which_field_of_an_object_is_not_kept() -> None:
     watches, _ = _watches()
     fields = {"managedFields": [{"manager": "kubectl"}]}

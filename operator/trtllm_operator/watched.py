@@ -23,7 +23,7 @@ class Memory(Protocol):
         """Take a newer version of an LLMDeployment in."""
 
     def forget(self, key: Key, uid: str) -> None:
-        """Drop an LLMDeployment of which the watch never said that it was deleted."""
+        """Drop an LLMDeployment of which the watch has not said yet that it was deleted."""
 
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a child by its name."""

@@ -37,6 +37,8 @@ class Watches:
     ) -> None:
         self._enqueue = enqueue
         self._deployments: dict[Key, Manifest] = {}
+        self._gone: set[str] = set()
+        """Uids of LLMDeployments that were found deleted before their events had come that far."""
         label = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         ours = partial(Informer, cluster, labels=label, on_change=self._child_changed)
         child = partial(ours, slim=_slim_child, on_availability=self._api_changed)
@@ -76,11 +78,18 @@ class Watches:
             await (informer.answered if informer is self._nodes else informer.synced).wait()
 
     def seen(self, change: str | None, manifest: Manifest) -> None:
-        """Take one event of an LLMDeployment in and enqueue its key when there is something to do."""
-        key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        """Take one event of an LLMDeployment in and enqueue its key when there is something to do.
+
+        ``change`` is None for an object of a list.
+        """
+        key, uid = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"]), manifest["metadata"]["uid"]
+        if change is None or change == "DELETED":
+            self._gone.discard(uid)
         if change == "DELETED":
             self._deployments.pop(key, None)
             return
+        if uid in self._gone:
+            return  # an event from before the deletion must not bring it back to life
         manifest = _slim_deployment(manifest)
         known = self._deployments.get(key)
         if known is not None and _is_older(manifest, known):
@@ -110,10 +119,11 @@ class Watches:
             self._deployments[key] = _slim_deployment(manifest)
 
     def forget(self, key: Key, uid: str) -> None:
-        """Drop an LLMDeployment of which the watch never said that it was deleted."""
+        """Drop an LLMDeployment of which the watch has not said yet that it was deleted."""
         known = self._deployments.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._deployments[key]
+            self._gone.add(uid)
 
     def child(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a child by its name."""
