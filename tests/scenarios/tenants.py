@@ -45,8 +45,8 @@ AT_ONCE = 10
     110,
     "Many lifecycles in parallel",
     injected="10 or 100 objects, ten at a time: created, edited when there is a Deployment, deleted when that is told",
-    asserted="each Deployment follows the edit and goes, nothing is left; one in ten at most is made once more, which is "
-    "known: its owner was deleted between two steps of a pass, and the garbage collector takes it",
+    asserted="each Deployment follows the edit and goes, nothing is left; one in ten at most is made once more, which "
+    "is known: its owner was deleted between two steps of a pass, and the garbage collector takes it",
     variants=tuple(LIVES),
 )
 def many_lifecycles(stand: Stand, count: str) -> None:
