@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from trtllm_operator.kinds import CHILD_KINDS
 from trtllm_operator.naming import FIELD_MANAGER, INPUTS_ANNOTATION, REPAIR_MANAGER, REPLICAS_MANAGER
 from trtllm_operator.render import Manifest
 from trtllm_operator.status import Transition
-from trtllm_operator.upgrade import Live
-from trtllm_operator.workload import WORKLOADS
+from trtllm_operator.upgrade import Live, live_workloads
 
 REPLICAS_CONTESTED = "ReplicasContested"
 
@@ -20,12 +18,7 @@ _OURS = frozenset({FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER})
 
 def contest(rendered: Iterable[Manifest], live: Live) -> Transition | None:
     """Return what to tell when somebody else has scaled the workload among what is rendered."""
-    for manifest in rendered:
-        if manifest["kind"] in WORKLOADS:
-            metadata = manifest["metadata"]
-            found = live(CHILD_KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
-            return None if found is None else _scaled(manifest, found)
-    return None
+    return next((_scaled(wanted, found) for wanted, found in live_workloads(rendered, live)), None)
 
 
 def strange_holder(workload: Manifest) -> Manifest | None:

@@ -54,13 +54,20 @@ def stamped(manifests: Iterable[Manifest], digest: str) -> Iterator[Manifest]:
 
 def held(rendered: Iterable[Manifest], live: Live) -> Manifest | None:
     """Return the live workload that another release rendered from the same inputs, or None."""
+    for wanted, found in live_workloads(rendered, live):
+        if _is_from_another_release(found, wanted["metadata"]["annotations"]):
+            return found
+    return None
+
+
+def live_workloads(rendered: Iterable[Manifest], live: Live) -> Iterator[tuple[Manifest, Manifest]]:
+    """Yield each workload among the manifests that exists, as rendered and as it is."""
     for manifest in rendered:
         if manifest["kind"] in WORKLOADS:
             metadata = manifest["metadata"]
             found = live(CHILD_KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
-            if found is not None and _is_from_another_release(found, metadata["annotations"]):
-                return found
-    return None
+            if found is not None:
+                yield manifest, found
 
 
 def without_pods(rendered: Iterable[Manifest]) -> tuple[Manifest, ...]:
